@@ -1,0 +1,1 @@
+"""l4box: a userspace packet-level L4 load balancer (L3DSR) on a Linux netfilter queue."""

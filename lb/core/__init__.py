@@ -1,0 +1,1 @@
+"""The box itself, pure: no socket, no clock, no event loop. Time is an argument."""

@@ -1,0 +1,1 @@
+"""The shell: everything of the box that touches the kernel."""
