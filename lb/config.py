@@ -65,7 +65,7 @@ class HealthCheck(Strict):
 
     kind: Literal["l7", "l4"] = "l7"
     url: Annotated[str, StringConstraints(pattern=r"^/[!-~]*$")] = "/health_check.html"
-    expect: tuple[Annotated[int, _between(100, 599)], ...] = Field((200,), min_length=1)
+    expect: tuple[Annotated[int, _between(100, 599)], ...] = Field(default=(200,), min_length=1)
     interval_s: Annotated[float, _between(1, 120)] = 10.0
     retries: Annotated[int, _between(0, 10)] = 1
     timeout_s: Annotated[float, _between(0.1, 60)] = 1.0
@@ -113,8 +113,8 @@ class VirtualServer(Strict):
         for server in self.real_server:
             if server.address.version != self.address.version:
                 raise ValueError(
-                    f"real_server {server.name!r} has the IPv{server.address.version} address {server.address}: "
-                    f"the VIP {self.address} is IPv{self.address.version}"
+                    f"real_server {server.name!r} has the IPv{server.address.version} address "
+                    f"{server.address}: the VIP {self.address} is IPv{self.address.version}"
                 )
             if server.address == self.address:
                 raise ValueError(f"real_server {server.name!r} has the VIP {self.address} as its own address")
@@ -131,7 +131,7 @@ class Queue(Strict):
 
     number: Annotated[int, _between(0, 65535)] = 0
     length: Annotated[int, _between(64, 1_000_000)] = Field(
-        8192, description="packets the kernel holds before it drops"
+        default=8192, description="packets the kernel holds before it drops"
     )
 
 
@@ -145,9 +145,9 @@ class Events(Strict):
     """What the event stream carries."""
 
     keep: Annotated[int, _between(1, 1_000_000)] = Field(
-        10_000, description="events kept for a reader that comes late"
+        default=10_000, description="events kept for a reader that comes late"
     )
-    sessions: bool = Field(False, description="report every session opened and removed")
+    sessions: bool = Field(default=False, description="report every session opened and removed")
 
 
 class Log(Strict):
@@ -182,13 +182,13 @@ class BoxConfig(Strict):
                 same_vip = one.address == other.address
                 if same_vip and one.dscp != other.dscp:
                     raise ValueError(
-                        f"virtual servers {one.name!r} and {other.name!r} share the VIP {one.address} but have "
-                        f"dscp {one.dscp} and {other.dscp}: a VIP has one DSCP"
+                        f"virtual servers {one.name!r} and {other.name!r} share the VIP {one.address} "
+                        f"but have dscp {one.dscp} and {other.dscp}: a VIP has one DSCP"
                     )
                 if not same_vip and one.address.version == other.address.version and one.dscp == other.dscp:
                     raise ValueError(
-                        f"virtual servers {one.name!r} and {other.name!r} both have dscp {one.dscp}: each VIP "
-                        f"of an address family needs its own, 1 to 63"
+                        f"virtual servers {one.name!r} and {other.name!r} both have dscp {one.dscp}: "
+                        f"each VIP of an address family needs its own, 1 to 63"
                     )
         return self
 

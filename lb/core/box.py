@@ -1,0 +1,291 @@
+"""The box: packets, check results and time go in; verdicts come out, and effects to be drained.
+
+    verdict = box.handle_packet(now, packet)      # a real server's id, or DROPPED
+    box.handle_probe(now, probe, result)          # a health check has ended
+    box.handle_timer(now)                         # when next_deadline() has come
+
+After each, the shell injects `take_packets()`, publishes `take_events()`, starts `take_probes()`, and
+re-arms its timer at `next_deadline()`. Time is box seconds from any origin and never goes back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from lb.core.events import Drained, Event, Removal, SessionOpened, SessionRemoved
+from lb.core.fleet import Fleet, Probe
+from lb.core.health import ProbeResult
+from lb.core.packet import (
+    ACK,
+    FIN,
+    ICMP,
+    ICMPV6,
+    RST,
+    SYN,
+    TCP,
+    UDP,
+    V4_TCP,
+    V4_TCP_LENGTH,
+    Drop,
+    Packet,
+    read,
+    read_icmp,
+    split,
+)
+from lb.core.reset import reset_for
+from lb.core.service import Policy, PortReuse, ServiceSettings, VirtualServer
+from lb.core.session import NONE, SessionState, SessionTable
+
+DROPPED: Final = 0
+"""The verdict for a packet that goes nowhere. Servers have ids from 1 on."""
+
+FIN_TIMEOUT_S: Final = 8.0
+"""How long a session outlives the client's FIN (SPEC §3)."""
+
+SWEEP_BUDGET: Final = 1000
+"""Sessions looked at in one `handle_timer`, so that aging never keeps packets waiting for long."""
+
+_M32: Final = 0xFFFFFFFF
+_HALF: Final = 0x80000000
+_ESTABLISHED: Final = int(SessionState.ESTABLISHED)
+
+
+class Box:
+    """One L4 box: virtual servers, their health, and the session table."""
+
+    def __init__(self, *, session_limit: int = 1_000_000, session_events: bool = False) -> None:
+        self._events: list[Event] = []
+        self.fleet = Fleet(self._events)
+        self.table = SessionTable(session_limit, FIN_TIMEOUT_S)
+        self.session_events = session_events
+        self.forwarded = 0
+        self.dropped: Counter[Drop] = Counter()
+        self.resets: Counter[Drop] = Counter()
+        """RSTs sent in answer to a packet, by why it was dropped."""
+        self._packets: list[bytes] = []
+        self._find_tcp = self.table.index[TCP].get
+
+    # Packets
+
+    def handle_packet(self, now: float, packet: bytes) -> int:
+        """The id of the real server that gets the packet, or DROPPED.
+
+        `packet` starts at the IP header and may be cut off after the TCP, UDP or ICMP header.
+        """
+        # The common case first and without a call: a plain segment of an established session over IPv4.
+        if len(packet) >= V4_TCP_LENGTH:
+            head, length, fragment, protocol, key, seq, ack, offset, flags = V4_TCP(packet)
+            if (
+                head == 0x45
+                and protocol == TCP
+                and flags & (ACK | SYN | RST | FIN) == ACK
+                and not fragment & 0x3FFF
+            ):
+                slot = self._find_tcp(key)
+                payload = length - 20 - (offset >> 2 & 0x3C)
+                table = self.table
+                if slot and payload >= 0 and offset >= 0x50 and table.state[slot] == _ESTABLISHED:
+                    server: int = table.server[slot]
+                    if now - table.last_seen[slot] < table.aging_s[server]:
+                        table.last_seen[slot] = now
+                        table.packets[slot] += 1
+                        table.bytes[slot] += length
+                        end = seq + payload & _M32
+                        if end - table.seq[slot] & _M32 < _HALF:
+                            table.seq[slot] = end
+                        if ack - table.ack[slot] & _M32 < _HALF:
+                            table.ack[slot] = ack
+                        self.forwarded += 1
+                        return server
+        return self._handle_any(now, packet)
+
+    def _handle_any(self, now: float, packet: bytes) -> int:
+        fields = read(packet)
+        if isinstance(fields, Drop):
+            return self._drop(fields)
+        if fields.protocol in (ICMP, ICMPV6):
+            return self._handle_icmp(packet)
+        if fields.flags & SYN and fields.flags & (FIN | RST):
+            return self._drop(Drop.FLAGS)
+        slot = self.table.find(fields.protocol, fields.key)
+        if slot and self.table.expired(slot, now):
+            self._remove_expired(now, slot)
+            slot = NONE
+        if slot:
+            return self._handle_known(now, slot, fields)
+        return self._handle_unknown(now, fields)
+
+    def _handle_known(self, now: float, slot: int, packet: Packet) -> int:
+        """A packet of a session goes to the session's server, whatever that server's health."""
+        table = self.table
+        server = self.fleet.servers[table.server[slot]]
+        if packet.protocol == TCP:
+            if packet.flags & RST:
+                self._remove(now, slot, Removal.CLIENT_RST)
+                self.forwarded += 1
+                return server.id
+            opens = packet.flags & (SYN | ACK) == SYN
+            if opens and packet.seq != table.isn[slot]:  # the same number: the first SYN, retransmitted
+                if server.service.settings.on_port_reuse is PortReuse.SCHEDULE:
+                    self._remove(now, slot, Removal.PORT_REUSE)
+                    return self._open(now, server.service, packet, SessionState.SYN)
+                table.reopen(slot, now, packet.seq)
+            if packet.flags & ACK and table.state[slot] == SessionState.SYN:
+                table.state[slot] = SessionState.ESTABLISHED
+                table.ack[slot] = packet.ack
+            if packet.flags & FIN and table.state[slot] != SessionState.FIN:
+                table.close(slot, now)
+        return self._forward(now, slot, packet)
+
+    def _handle_unknown(self, now: float, packet: Packet) -> int:
+        client, _, vip, port = split(packet.key)
+        service = self.fleet.find(packet.protocol, vip, port)
+        if service is None:
+            return self._drop(Drop.NO_SERVICE)
+        if client == vip or not _is_unicast(client):
+            return self._drop(Drop.SOURCE)
+        if packet.protocol == UDP:
+            return self._open(now, service, packet, SessionState.UDP)
+        if packet.flags & (SYN | ACK) == SYN:
+            return self._open(now, service, packet, SessionState.SYN)
+        if service.settings.on_no_entry is Policy.FORWARD and not packet.flags & RST:
+            return self._open(now, service, packet, SessionState.ESTABLISHED)
+        return self._refuse(packet, Drop.NO_ENTRY, service.settings.on_no_entry)
+
+    def _handle_icmp(self, packet: bytes) -> int:
+        """An error about a packet that a server sent as the VIP goes to that server; it refreshes nothing."""
+        found = read_icmp(packet)
+        if isinstance(found, Drop):
+            return self._drop(found)
+        protocol, key = found
+        slot = self.table.index.get(protocol, {}).get(key, NONE)
+        if not slot:
+            return self._drop(Drop.ICMP)
+        self.forwarded += 1
+        return self.table.server[slot]
+
+    def _open(self, now: float, service: VirtualServer, packet: Packet, state: SessionState) -> int:
+        """Give a new flow to a server."""
+        if not service.binding:
+            return self._refuse(packet, Drop.NO_SERVER, service.settings.on_no_server)
+        if self.table.full():
+            return self._refuse(packet, Drop.TABLE_FULL, service.settings.on_table_full)
+        client = packet.key[: len(service.settings.vip)]
+        server = service.scheduler.pick(client)
+        slot = self.table.insert(now, packet.protocol, packet.key, server.id, state, packet.seq, packet.ack)
+        server.sessions += 1
+        server.flows += 1
+        if self.session_events:
+            self._events.append(SessionOpened(now, service.name, server.name, packet.protocol, packet.key))
+        return self._forward(now, slot, packet)
+
+    def _forward(self, now: float, slot: int, packet: Packet) -> int:
+        """Note the packet in its session; the verdict is the session's server."""
+        table = self.table
+        table.last_seen[slot] = now
+        table.packets[slot] += 1
+        table.bytes[slot] += packet.length
+        # What the server will expect next. SYN and FIN take a number each; data in a SYN may be refused.
+        opens = bool(packet.flags & SYN)
+        end = packet.seq + (1 if opens else packet.payload + bool(packet.flags & FIN)) & _M32
+        if end - table.seq[slot] & _M32 < _HALF:
+            table.seq[slot] = end
+        if packet.flags & ACK and packet.ack - table.ack[slot] & _M32 < _HALF:
+            table.ack[slot] = packet.ack
+        self.forwarded += 1
+        return table.server[slot]
+
+    def _refuse(self, packet: Packet, reason: Drop, policy: Policy) -> int:
+        if policy is Policy.RESET and packet.protocol == TCP:
+            answer = reset_for(packet)
+            if answer is not None:
+                self._packets.append(answer)
+                self.resets[reason] += 1
+        return self._drop(reason)
+
+    def _drop(self, reason: Drop) -> int:
+        self.dropped[reason] += 1
+        return DROPPED
+
+    # Health and the administrator
+
+    def handle_probe(self, now: float, probe: Probe, result: ProbeResult) -> None:
+        """A health check has ended."""
+        self.fleet.handle_probe(now, probe, result)
+
+    def handle_timer(self, now: float) -> None:
+        """Start the checks that are due and remove expired sessions, a bounded number of them at a time."""
+        self.fleet.handle_timer(now)
+        for slot in self.table.sweep(now, SWEEP_BUDGET):
+            self._remove_expired(now, slot)
+
+    def next_deadline(self) -> float:
+        """When `handle_timer` has something to do, box seconds; infinity if never."""
+        return min(self.fleet.next_deadline(), self.table.next_deadline())
+
+    def configure(self, now: float, services: Sequence[ServiceSettings]) -> None:
+        """Take a configuration, the first or a new one. What is in both keeps its health and its sessions."""
+        for server in self.fleet.obsolete(services):
+            for slot in self.table.of_server(server.id):
+                self._remove(now, slot, Removal.SERVER_GONE)
+        self.fleet.configure(now, services)
+        for server in self.fleet.servers.values():
+            self.table.set_aging(server.id, server.service.settings.aging_s)
+
+    def clear_session(self, now: float, slot: int) -> None:
+        """Remove a session without a word to anyone."""
+        self._remove(now, slot, Removal.ADMINISTRATOR)
+
+    # Effects
+
+    def take_packets(self) -> list[bytes]:
+        """Whole IP packets to be sent, in order; each is given once."""
+        taken, self._packets = self._packets, []
+        return taken
+
+    def take_events(self) -> list[Event]:
+        """What happened since the last call."""
+        taken = self._events[:]
+        self._events.clear()
+        return taken
+
+    def take_probes(self) -> list[Probe]:
+        """Health checks to start now."""
+        return self.fleet.take_probes()
+
+    # Removal
+
+    def _remove_expired(self, now: float, slot: int) -> None:
+        closed = self.table.state[slot] == SessionState.FIN
+        self._remove(now, slot, Removal.CLIENT_FIN if closed else Removal.AGED)
+
+    def _remove(self, now: float, slot: int, reason: Removal) -> None:
+        table = self.table
+        server = self.fleet.servers[table.server[slot]]
+        server.sessions -= 1
+        if self.session_events:
+            self._events.append(
+                SessionRemoved(
+                    now,
+                    server.service.name,
+                    server.name,
+                    table.protocol[slot],
+                    table.key[slot],
+                    reason,
+                    now - table.created[slot],
+                    table.packets[slot],
+                    table.bytes[slot],
+                )
+            )
+        table.remove(slot)
+        if not server.sessions and not server.bound:
+            self._events.append(Drained(now, server.service.name, server.name))
+
+
+def _is_unicast(address: bytes) -> bool:
+    """Whether a packet from this address may be answered (RFC 1122 §3.2.1.3, RFC 4291 §2.7)."""
+    if len(address) == 4:
+        return 0 < address[0] < 224 and address[0] != 127
+    return address[0] != 0xFF and any(address[:-1])

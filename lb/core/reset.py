@@ -1,0 +1,47 @@
+"""TCP segments that the box makes itself: resets in the name of a VIP.
+
+Sequence numbers follow RFC 9293 §3.10.7.1: the reset of a segment that carries an ACK takes its sequence
+number from that ACK, so that the sender's stack accepts it; the reset of any other acknowledges the segment.
+"""
+
+from __future__ import annotations
+
+from struct import pack
+
+from lb.core.checksum import checksum
+from lb.core.packet import ACK, FIN, RST, SYN, TCP, Packet, split
+
+TTL = 64
+_DONT_FRAGMENT = 0x4000
+
+
+def reset_for(packet: Packet) -> bytes | None:
+    """The RST that answers a segment to which no connection belongs; None for a RST, which gets no answer."""
+    if packet.flags & RST:
+        return None
+    client, client_port, vip, port = split(packet.key)
+    if packet.flags & ACK:
+        return segment(vip, port, client, client_port, seq=packet.ack, ack=0, flags=RST)
+    length = packet.payload + bool(packet.flags & SYN) + bool(packet.flags & FIN)
+    ack = (packet.seq + length) & 0xFFFFFFFF
+    return segment(vip, port, client, client_port, seq=0, ack=ack, flags=RST | ACK)
+
+
+def segment(
+    source: bytes,
+    source_port: int,
+    destination: bytes,
+    destination_port: int,
+    *,
+    seq: int,
+    ack: int,
+    flags: int,
+) -> bytes:
+    """A whole IP packet with a TCP segment that has no options and no data; addresses of 4 or 16 bytes."""
+    tcp = pack("!HHIIBBHHH", source_port, destination_port, seq, ack, 5 << 4, flags, 0, 0, 0)
+    pseudo = source + destination + pack("!II", len(tcp), TCP)  # RFC 8200 §8.1; for IPv4 the same words
+    tcp = tcp[:16] + checksum(pseudo + tcp).to_bytes(2, "big") + tcp[18:]
+    if len(source) == 16:
+        return pack("!IHBB", 6 << 28, len(tcp), TCP, TTL) + source + destination + tcp
+    header = pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, _DONT_FRAGMENT, TTL, TCP, 0) + source + destination
+    return header[:10] + checksum(header).to_bytes(2, "big") + header[12:] + tcp
