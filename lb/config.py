@@ -79,6 +79,20 @@ class HealthCheck(Strict):
         return self
 
 
+class ResetOnPortFail(Strict):
+    """Whether, and how, the sessions of a server that fails are reset (SPEC §5).
+
+    Sides, mode and pace hold for every reset: an administrator's, and after `drain_timeout_s`, too.
+    """
+
+    enabled: bool = False
+    sides: Literal["client", "server", "both"] = "client"
+    mode: Literal["precise", "naive"] = "precise"
+    pace: Annotated[float, _between(0, 1_000_000)] = Field(
+        default=0.0, description="resets per box second; 0 for as many as can be sent"
+    )
+
+
 class RealServer(Strict):
     """A web server behind the box. In L3DSR the port is the virtual server's: nothing rewrites it."""
 
@@ -103,6 +117,11 @@ class VirtualServer(Strict):
     on_no_entry: Literal["reset", "drop", "forward"] = "reset"
     on_no_server: Literal["reset", "drop"] = "reset"
     on_table_full: Literal["reset", "drop"] = "reset"
+    reset_on_port_fail: ResetOnPortFail = ResetOnPortFail()
+    reset_on_aging: bool = False
+    drain_timeout_s: Annotated[float, _between(0, 86_400)] = Field(
+        default=0.0, description="after this long a shut-down server's sessions are reset; 0 for never"
+    )
     health_check: HealthCheck = HealthCheck()
     real_server: tuple[RealServer, ...] = Field(min_length=1)
 

@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from lb.core.events import Drained, Event, Removal, SessionOpened, SessionRemoved
+from lb.core.events import Drained, Event, Removal, ResetReason, SessionOpened, SessionRemoved
+from lb.core.failover import Failover
 from lb.core.fleet import Fleet, Probe
 from lb.core.health import ProbeResult
 from lb.core.packet import (
@@ -35,7 +36,7 @@ from lb.core.packet import (
     split,
 )
 from lb.core.reset import reset_for
-from lb.core.service import Policy, PortReuse, ServiceSettings, VirtualServer
+from lb.core.service import Policy, PortReuse, RealServer, ServiceSettings, VirtualServer
 from lb.core.session import NONE, SessionState, SessionTable
 
 DROPPED: Final = 0
@@ -55,7 +56,10 @@ _ESTABLISHED: Final = int(SessionState.ESTABLISHED)
 class Box:
     """One L4 box: virtual servers, their health, and the session table."""
 
-    def __init__(self, *, session_limit: int = 1_000_000, session_events: bool = False) -> None:
+    def __init__(
+        self, *, session_limit: int = 1_000_000, session_events: bool = False, real_second: float = 1.0
+    ) -> None:
+        """`real_second`: box seconds in a second of the TCP stacks around it, the speed of its clock."""
         self._events: list[Event] = []
         self.fleet = Fleet(self._events)
         self.table = SessionTable(session_limit, FIN_TIMEOUT_S)
@@ -65,6 +69,9 @@ class Box:
         self.resets: Counter[Drop] = Counter()
         """RSTs sent in answer to a packet, by why it was dropped."""
         self._packets: list[bytes] = []
+        self.failover = Failover(
+            self.table, self._packets, self._events, self.fleet.servers, self._remove, real_second
+        )
         self._find_tcp = self.table.index[TCP].get
 
     # Packets
@@ -104,14 +111,20 @@ class Box:
     def _handle_any(self, now: float, packet: bytes) -> int:
         fields = read(packet)
         if isinstance(fields, Drop):
-            return self._drop(fields)
+            return self.count_drop(fields)
         if fields.protocol in (ICMP, ICMPV6):
             return self._handle_icmp(packet)
         if fields.flags & SYN and fields.flags & (FIN | RST):
-            return self._drop(Drop.FLAGS)
+            return self.count_drop(Drop.FLAGS)
         slot = self.table.find(fields.protocol, fields.key)
         if slot and self.table.expired(slot, now):
             self._remove_expired(now, slot)
+            slot = NONE
+        if slot and self.table.state[slot] >= SessionState.RESET:
+            if fields.flags & (SYN | ACK) != SYN:
+                self.failover.handle_packet(now, slot, fields)
+                return self.count_drop(Drop.RESET)
+            self.failover.forget(slot)
             slot = NONE
         if slot:
             return self._handle_known(now, slot, fields)
@@ -143,9 +156,9 @@ class Box:
         client, _, vip, port = split(packet.key)
         service = self.fleet.find(packet.protocol, vip, port)
         if service is None:
-            return self._drop(Drop.NO_SERVICE)
+            return self.count_drop(Drop.NO_SERVICE)
         if client == vip or not _is_unicast(client):
-            return self._drop(Drop.SOURCE)
+            return self.count_drop(Drop.SOURCE)
         if packet.protocol == UDP:
             return self._open(now, service, packet, SessionState.UDP)
         if packet.flags & (SYN | ACK) == SYN:
@@ -158,11 +171,11 @@ class Box:
         """An error about a packet that a server sent as the VIP goes to that server; it refreshes nothing."""
         found = read_icmp(packet)
         if isinstance(found, Drop):
-            return self._drop(found)
+            return self.count_drop(found)
         protocol, key = found
         slot = self.table.index.get(protocol, {}).get(key, NONE)
-        if not slot:
-            return self._drop(Drop.ICMP)
+        if not slot or self.table.state[slot] >= SessionState.RESET:
+            return self.count_drop(Drop.ICMP)
         self.forwarded += 1
         return self.table.server[slot]
 
@@ -203,9 +216,10 @@ class Box:
             if answer is not None:
                 self._packets.append(answer)
                 self.resets[reason] += 1
-        return self._drop(reason)
+        return self.count_drop(reason)
 
-    def _drop(self, reason: Drop) -> int:
+    def count_drop(self, reason: Drop) -> int:
+        """Count a packet that goes nowhere; the verdict for it."""
         self.dropped[reason] += 1
         return DROPPED
 
@@ -213,17 +227,20 @@ class Box:
 
     def handle_probe(self, now: float, probe: Probe, result: ProbeResult) -> None:
         """A health check has ended."""
-        self.fleet.handle_probe(now, probe, result)
+        failed = self.fleet.handle_probe(now, probe, result)
+        if failed is not None and failed.service.settings.reset.on_port_fail:
+            self.failover.reset_server(now, failed, ResetReason.PORT_FAIL)
 
     def handle_timer(self, now: float) -> None:
         """Start the checks that are due and remove expired sessions, a bounded number of them at a time."""
         self.fleet.handle_timer(now)
+        self.failover.handle_timer(now)
         for slot in self.table.sweep(now, SWEEP_BUDGET):
             self._remove_expired(now, slot)
 
     def next_deadline(self) -> float:
         """When `handle_timer` has something to do, box seconds; infinity if never."""
-        return min(self.fleet.next_deadline(), self.table.next_deadline())
+        return min(self.fleet.next_deadline(), self.failover.next_deadline(), self.table.next_deadline())
 
     def configure(self, now: float, services: Sequence[ServiceSettings]) -> None:
         """Take a configuration, the first or a new one. What is in both keeps its health and its sessions."""
@@ -234,15 +251,40 @@ class Box:
         for server in self.fleet.servers.values():
             self.table.set_aging(server.id, server.service.settings.aging_s)
 
+    def enable(self, now: float, server: RealServer) -> None:
+        """Check the server again, beginning now; it gets new flows after the first success."""
+        self.fleet.enable(now, server)
+
+    def disable(self, now: float, server: RealServer, *, reset: bool = False) -> None:
+        """No new flows and no checks for the server; its sessions stay, unless they are to be reset."""
+        self.fleet.disable(now, server)
+        if reset:
+            self.failover.reset_server(now, server, ResetReason.ADMINISTRATOR)
+
+    def shut_down(self, now: float, server: RealServer, drain_timeout_s: float | None = None) -> None:
+        """No new flows and no checks; `Drained` is reported when the last session has gone.
+
+        What is left after the timeout, by default the virtual server's, is reset; 0 for never.
+        """
+        self.fleet.shut_down(now, server)
+        timeout_s = server.service.settings.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
+        if timeout_s:
+            self.failover.drain(now, server, timeout_s)
+
     def clear_session(self, now: float, slot: int) -> None:
         """Remove a session without a word to anyone."""
         self._remove(now, slot, Removal.ADMINISTRATOR)
+
+    def reset_session(self, now: float, slot: int) -> None:
+        """Reset a session as its virtual server's settings say, and remove it."""
+        self.failover.reset_session(now, slot, ResetReason.ADMINISTRATOR)
 
     # Effects
 
     def take_packets(self) -> list[bytes]:
         """Whole IP packets to be sent, in order; each is given once."""
-        taken, self._packets = self._packets, []
+        taken = self._packets[:]
+        self._packets.clear()
         return taken
 
     def take_events(self) -> list[Event]:
@@ -258,10 +300,18 @@ class Box:
     # Removal
 
     def _remove_expired(self, now: float, slot: int) -> None:
-        closed = self.table.state[slot] == SessionState.FIN
-        self._remove(now, slot, Removal.CLIENT_FIN if closed else Removal.AGED)
+        table = self.table
+        if table.state[slot] >= SessionState.RESET:
+            self.failover.forget(slot)
+        elif table.state[slot] == SessionState.FIN:
+            self._remove(now, slot, Removal.CLIENT_FIN)
+        else:
+            if self.fleet.servers[table.server[slot]].service.settings.reset_on_aging:
+                self.failover.reset_aged(slot)
+            self._remove(now, slot, Removal.AGED)
 
-    def _remove(self, now: float, slot: int, reason: Removal) -> None:
+    def _remove(self, now: float, slot: int, reason: Removal, bury: bool = False) -> None:
+        """Take a session out of the table, leaving a tombstone if `bury`."""
         table = self.table
         server = self.fleet.servers[table.server[slot]]
         server.sessions -= 1
@@ -279,7 +329,10 @@ class Box:
                     table.bytes[slot],
                 )
             )
-        table.remove(slot)
+        if bury:
+            table.bury(slot, now)
+        else:
+            table.remove(slot)
         if not server.sessions and not server.bound:
             self._events.append(Drained(now, server.service.name, server.name))
 

@@ -18,6 +18,16 @@ class Removal(Enum):
     PORT_REUSE = "port_reused"
     ADMINISTRATOR = "cleared"
     SERVER_GONE = "server_removed"
+    RESET = "reset"
+
+
+class ResetReason(Enum):
+    """Why sessions are reset."""
+
+    PORT_FAIL = "port_fail"
+    ADMINISTRATOR = "administrator"
+    DRAIN = "drain_timeout"
+    AGED = "aged_out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,32 @@ class SessionRemoved:
 
 
 @dataclass(frozen=True, slots=True)
+class ResetStarted:
+    """All sessions of a server are being reset."""
+
+    kind: ClassVar[str] = "reset_started"
+    box_time: float
+    virtual_server: str
+    server: str
+    reason: ResetReason
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResetEnded:
+    """The last of them has been."""
+
+    kind: ClassVar[str] = "reset_ended"
+    box_time: float
+    virtual_server: str
+    server: str
+    reason: ResetReason
+    sessions: int
+    resets: int
+    took_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reconfigured:
     """The box took a configuration."""
 
@@ -94,4 +130,13 @@ class Reconfigured:
     virtual_servers: tuple[str, ...]
 
 
-Event = ServerChanged | Probed | Drained | SessionOpened | SessionRemoved | Reconfigured
+Event = (
+    ServerChanged
+    | Probed
+    | Drained
+    | SessionOpened
+    | SessionRemoved
+    | ResetStarted
+    | ResetEnded
+    | Reconfigured
+)

@@ -105,15 +105,21 @@ class Fleet:
         taken, self._probes = self._probes, []
         return taken
 
-    def handle_probe(self, now: float, probe: Probe, result: ProbeResult) -> None:
-        """A check has ended. One from before the server was disabled or removed says nothing any more."""
+    def handle_probe(self, now: float, probe: Probe, result: ProbeResult) -> RealServer | None:
+        """A check has ended; the server, if that made it FAILED.
+
+        A check from before the server was disabled or removed says nothing any more.
+        """
         server = self._current(probe.server, probe.epoch)
         if server is None:
-            return
+            return None
         self._events.append(Probed(now, server.service.name, server.name, result.outcome, result.detail))
         old = server.state
         if server.health.check_ended(result.outcome):
             self._changed(now, server, old, f"health check: {result.detail}")
+            if server.state is ServerState.FAILED:
+                return server
+        return None
 
     def _current(self, server_id: int, epoch: int) -> RealServer | None:
         server = self.servers.get(server_id)

@@ -37,6 +37,8 @@ class Drop(Enum):
     TABLE_FULL = "table_full"
     ICMP = "icmp_unrelated"
     OVERSIZE = "too_long_to_rewrite"
+    RESET = "session_reset"
+    INTERNAL = "internal_error"
 
 
 class Packet(NamedTuple):
@@ -125,6 +127,12 @@ def read_icmp(packet: bytes) -> tuple[int, bytes] | Drop:
         return Drop.ICMP
     ports = inner[inner_start + 2 : inner_start + 4] + inner[inner_start : inner_start + 2]
     return inner_protocol, client + vip + ports
+
+
+def transport(packet: bytes) -> tuple[int, int] | Drop:
+    """The protocol after the IP header or headers, and where its header starts."""
+    found = _read_network(packet)
+    return found if isinstance(found, Drop) else (found[0], found[2])
 
 
 def _read_network(packet: bytes, *, quoted: bool = False) -> tuple[int, bytes, int, int] | Drop:

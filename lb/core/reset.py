@@ -36,12 +36,17 @@ def segment(
     seq: int,
     ack: int,
     flags: int,
+    dscp: int = 0,
 ) -> bytes:
     """A whole IP packet with a TCP segment that has no options and no data; addresses of 4 or 16 bytes."""
     tcp = pack("!HHIIBBHHH", source_port, destination_port, seq, ack, 5 << 4, flags, 0, 0, 0)
     pseudo = source + destination + pack("!II", len(tcp), TCP)  # RFC 8200 §8.1; for IPv4 the same words
     tcp = tcp[:16] + checksum(pseudo + tcp).to_bytes(2, "big") + tcp[18:]
     if len(source) == 16:
-        return pack("!IHBB", 6 << 28, len(tcp), TCP, TTL) + source + destination + tcp
-    header = pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, _DONT_FRAGMENT, TTL, TCP, 0) + source + destination
+        return pack("!IHBB", 6 << 28 | dscp << 22, len(tcp), TCP, TTL) + source + destination + tcp
+    header = (
+        pack("!BBHHHBBH", 0x45, dscp << 2, 20 + len(tcp), 0, _DONT_FRAGMENT, TTL, TCP, 0)
+        + source
+        + destination
+    )
     return header[:10] + checksum(header).to_bytes(2, "big") + header[12:] + tcp

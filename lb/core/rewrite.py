@@ -6,9 +6,10 @@ The time to live is left to the kernel, which forwards the packet next and takes
 from __future__ import annotations
 
 from lb.core.checksum import adjust, difference
-from lb.core.packet import ICMPV6, TCP, UDP
+from lb.core.packet import ICMPV6, TCP, UDP, Drop, transport
 
 _ECN = 0x03
+_NONE = b"\0\0"  # in UDP: the sender computed no checksum (RFC 768)
 _CHECKSUM_OFFSET = {TCP: 16, UDP: 6, ICMPV6: 2}
 """Where a header keeps its checksum, for the protocols whose checksum covers the destination address."""
 
@@ -23,8 +24,12 @@ class Rewriter:
         self._address_delta = difference(vip, address)
         self._dscp = dscp
 
-    def rewrite(self, packet: bytes, protocol: int, start: int) -> bytes:
-        """`packet` as it goes to the real server; `start` is the offset of its TCP, UDP or ICMP header."""
+    def rewrite(self, packet: bytes) -> bytes:
+        """A whole packet to the VIP as it goes to the real server. ValueError for what `Box` refuses."""
+        found = transport(packet)
+        if isinstance(found, Drop):
+            raise ValueError(found.value)  # noqa: TRY004 - the value is wrong
+        protocol, start = found
         out = bytearray(packet)
         if len(self._address) == 4:
             out[1] = self._dscp << 2 | packet[1] & _ECN
@@ -35,14 +40,12 @@ class Rewriter:
             word = int.from_bytes(packet[0:2], "big")
             out[0:2] = (word & 0xF03F | self._dscp << 6).to_bytes(2, "big")
             out[24:40] = self._address
-        offset = _CHECKSUM_OFFSET.get(protocol)
-        if offset is not None:
-            at = start + offset
-            none = protocol == UDP and not (out[at] or out[at + 1])  # the sender computed none (RFC 768)
-            if not none:
+        if protocol in _CHECKSUM_OFFSET:
+            at = start + _CHECKSUM_OFFSET[protocol]
+            if protocol != UDP or packet[at : at + 2] != _NONE:
                 _adjust_at(out, at, self._address_delta)
-            if protocol == UDP and not none and not (out[at] or out[at + 1]):
-                out[at : at + 2] = b"\xff\xff"
+                if protocol == UDP and out[at : at + 2] == _NONE:
+                    out[at : at + 2] = b"\xff\xff"
         return bytes(out)
 
 

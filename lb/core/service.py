@@ -38,6 +38,21 @@ class CheckSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ResetSettings:
+    """Reset On Port Fail, and how sessions are reset whenever they are (SPEC §5)."""
+
+    on_port_fail: bool = False
+    client: bool = True
+    """Reset the client's side of a session."""
+    server: bool = False
+    """Reset the real server's side."""
+    precise: bool = True
+    """Follow up until the client's stack has taken its reset; else send one and hope."""
+    pace: float = 0.0
+    """Resets per box second; 0 for as many as can be sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSettings:
     """A real server: its address as 4 or 16 bytes."""
 
@@ -62,7 +77,11 @@ class ServiceSettings:
     on_no_entry: Policy = Policy.RESET
     on_no_server: Policy = Policy.RESET
     on_table_full: Policy = Policy.RESET
+    reset_on_aging: bool = False
+    drain_timeout_s: float = 0.0
+    """After this long a shut-down server's sessions are reset; 0 for never."""
     check: CheckSettings = CheckSettings()
+    reset: ResetSettings = ResetSettings()
 
     @property
     def place(self) -> tuple[int, bytes, int]:

@@ -33,6 +33,12 @@ class SessionState(IntEnum):
     FIN = 3
     """The client has closed; kept a little so that its last ACKs reach the same server."""
     UDP = 4
+    RESET = 5
+    """From here on a tombstone: no session, but the memory of one whose client was sent a reset."""
+    CHALLENGED = 6
+    """The client was heard of since."""
+    PROBED = 7
+    """The client had to be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +62,11 @@ class Session:
 class _Chains:
     """Doubly linked lists threaded through the slots; each slot is in one list, named by a number."""
 
-    __slots__ = ("heads", "next", "of", "previous")
+    __slots__ = ("heads", "next", "of", "previous", "tails")
 
     def __init__(self) -> None:
         self.heads: dict[int, int] = {}
+        self.tails: dict[int, int] = {}
         self.of = array("I", [0])
         self.next = array("I", [NONE])
         self.previous = array("I", [NONE])
@@ -76,18 +83,23 @@ class _Chains:
         self.previous[slot] = NONE
         if head:
             self.previous[head] = slot
+        else:
+            self.tails[chain] = slot
         self.heads[chain] = slot
 
     def leave(self, slot: int) -> None:
         before, after = self.previous[slot], self.next[slot]
+        chain = self.of[slot]
         if after:
             self.previous[after] = before
+        elif before:
+            self.tails[chain] = before
         if before:
             self.next[before] = after
         elif after:
-            self.heads[self.of[slot]] = after
+            self.heads[chain] = after
         else:
-            del self.heads[self.of[slot]]
+            del self.heads[chain], self.tails[chain]
 
 
 class SessionTable:
@@ -99,6 +111,8 @@ class SessionTable:
     def __init__(self, limit: int, fin_timeout_s: float) -> None:
         self.limit = limit
         self.fin_timeout_s = fin_timeout_s
+        self.tombstone_s = 60.0
+        self.tombstones = 0
         self.aging_s: list[float] = [0.0]
         """Idle timeout of each server's sessions, by server id; see `set_aging`."""
         self.index: dict[int, dict[bytes, int]] = {6: {}, 17: {}}
@@ -116,13 +130,16 @@ class SessionTable:
         """The sequence number after the highest byte forwarded: what the server expects next."""
         self.ack = array("I", [0])
         """The highest acknowledgement seen: what the client expects next, for all that the box knows."""
+        self.tag = array("B", [0])
+        """Of a tombstone: a number that means something to who made it."""
         self._by_server = _Chains()
         self._by_tick = _Chains()
         self._ticks: list[int] = []  # a heap of the ticks that have, or had, a chain
         self._free = NONE  # free slots are linked through _by_server.next
 
     def __len__(self) -> int:
-        return len(self.index[6]) + len(self.index[17])
+        """Sessions; tombstones are none."""
+        return len(self.index[6]) + len(self.index[17]) - self.tombstones
 
     def set_aging(self, server: int, aging_s: float) -> None:
         """The idle timeout of this server's sessions, from their next packet on."""
@@ -134,8 +151,11 @@ class SessionTable:
 
     def timeout_s(self, slot: int) -> float:
         """The idle timeout of the session in box seconds."""
-        if self.state[slot] == SessionState.FIN:
+        state = self.state[slot]
+        if state == SessionState.FIN:
             return self.fin_timeout_s
+        if state >= SessionState.RESET:
+            return self.tombstone_s
         return self.aging_s[self.server[slot]]
 
     def expired(self, slot: int, now: float) -> bool:
@@ -167,11 +187,20 @@ class SessionTable:
     def remove(self, slot: int) -> None:
         del self.index[self.protocol[slot]][self.key[slot]]
         self._by_tick.leave(slot)
-        self._by_server.leave(slot)
+        if self.state[slot] >= SessionState.RESET:
+            self.tombstones -= 1
+        else:
+            self._by_server.leave(slot)
         self.key[slot] = b""
         self.server[slot] = 0
         self._by_server.next[slot] = self._free
         self._free = slot
+
+    def bury(self, slot: int, now: float) -> None:
+        """Make a tombstone of a session: `find` finds it, but it is no server's, and not on any page."""
+        self._by_server.leave(slot)
+        self.tombstones += 1
+        self._restate(slot, now, SessionState.RESET)
 
     def close(self, slot: int, now: float) -> None:
         """The client has sent its FIN: from here on the session has the short timeout."""
@@ -218,6 +247,10 @@ class SessionTable:
             yield slot
             slot = following
 
+    def oldest(self, server: int) -> int:
+        """The slot of the server's session that was made first, or NONE."""
+        return self._by_server.tails.get(server, NONE)
+
     def page(self, cursor: int, look: int) -> tuple[list[Session], int]:
         """The sessions among the `look` slots from `cursor` on, and the next cursor (0 at the end).
 
@@ -226,7 +259,11 @@ class SessionTable:
         """
         start = max(cursor, 1)
         end = min(start + look, len(self.key))
-        rows = [self.get(slot) for slot in range(start, end) if self.server[slot]]
+        rows = [
+            self.get(slot)
+            for slot in range(start, end)
+            if self.server[slot] and self.state[slot] < SessionState.RESET
+        ]
         return rows, end if end < len(self.key) else 0
 
     def get(self, slot: int) -> Session:
