@@ -1,0 +1,341 @@
+"""The daemon: one process, one thread, one event loop around the Box.
+
+Whatever happens (packets, the end of a check, a timer, an administrator's word) goes into the box; `settle`
+then carries out what came of it. What is taken of the machine is taken in one place, `Daemon.run`, and given
+back in the opposite order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from lb import config as configuration
+from lb import log
+from lb.api import create_app, describe_event
+from lb.clock import Clock
+from lb.config import BoxConfig, ConfigError
+from lb.core import packet, service
+from lb.core.box import Box
+from lb.core.events import ServerChanged
+from lb.core.fleet import Probe
+from lb.core.rewrite import Rewriter
+from lb.core.service import RealServer
+from lb.journal import Journal
+from lb.linux import datapath, lock, netfilter, preflight, probe, rules
+from lb.linux.inject import Injector
+from lb.linux.queue import PacketQueue, QueueTaken
+from lb.metrics import QueueStatistics
+
+OK = 0
+FAILED = 1
+BAD_CONFIG = 3
+MISSING = 5
+
+_FIXED = ("name", "speed", "queue", "sessions", "events", "log")
+"""Keys that a reload leaves as they were."""
+
+_log = structlog.get_logger()
+
+
+def run(path: Path) -> int:
+    """Run the box of the configuration file `path` until SIGTERM or SIGINT; the exit code of `l4box run`."""
+    try:
+        config = configuration.load(path)
+        log.set_up(config.log.level, config.log.format)
+        families = {virtual.address.version for virtual in config.virtual_server}
+        preflight.check(families)
+        for warning in config.warnings() + preflight.warnings(families):
+            _log.warning(warning)
+        with lock.hold(config.name):
+            asyncio.run(Daemon(path, config).run())
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return BAD_CONFIG
+    except preflight.Missing as error:
+        sys.stderr.write(f"{error}\n")
+        return MISSING
+    except (lock.AlreadyRunning, QueueTaken, netfilter.RulesError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return FAILED
+    return OK
+
+
+class Daemon:
+    """A running box and everything it holds of the machine. It is the API's `Host`."""
+
+    def __init__(self, path: Path, config: BoxConfig) -> None:
+        self._path = path
+        self._config = config
+        self._clock = Clock(config.speed)
+        self._rewriters: dict[int, Rewriter] = {}
+        self._probing: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = float("inf")
+        self._batches = 0
+        self._injected = 0
+        self.name = config.name
+        self.speed = config.speed
+        self.journal = Journal(config.events.keep)
+        self.box = Box(
+            session_limit=config.sessions.limit,
+            session_events=config.events.sessions,
+            real_second=config.speed,
+        )
+        self.now = self._clock.now
+        self.wall = self._clock.wall
+
+    async def run(self) -> None:
+        """Serve until a signal says to stop; leaves nothing of itself on the machine."""
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+        self._loop.add_signal_handler(signal.SIGHUP, self.reload)
+        with ExitStack() as held:
+            self._injector = held.enter_context(Injector())
+            handler = datapath.userspace(self.box, self.now, self._rewriters)
+            self._queue = PacketQueue(self._config.queue.number, self._config.queue.length, handler)
+            held.callback(self._queue.close)
+            self._configure()
+            self._rules = self._render()
+            netfilter.install(self._rules)
+            held.callback(netfilter.remove, self.name)
+            self._loop.add_reader(self._queue.fileno(), self._on_packets)
+            held.callback(self._loop.remove_reader, self._queue.fileno())
+            api_socket = held.enter_context(_listen(lock.RUN_DIRECTORY / f"{self.name}.sock"))
+            # The session table's columns are few and long-lived: nothing for the collector to look at again.
+            gc.freeze()
+            self.settle()
+            await self._serve(api_socket)
+            for task in self._probing:
+                task.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
+        _log.info("stopped", sessions=len(self.box.table))
+
+    async def _serve(self, api_socket: socket.socket) -> None:
+        app = create_app(self)
+        server = _ApiServer(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=1,
+            )
+        )
+        serving = asyncio.create_task(server.serve(sockets=[api_socket]))
+        stopping = asyncio.create_task(self._stop.wait())
+        _log.info("ready", name=self.name, speed=self.speed, api=api_socket.getsockname())
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        stopping.cancel()
+        await serving
+
+    # What goes in
+
+    def _on_packets(self) -> None:
+        self._queue.drain()
+        self._batches += 1
+        self.settle()
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._deadline = float("inf")
+        self.box.handle_timer(self.now())
+        self.settle()
+
+    def reload(self) -> None:
+        """Take the configuration file as it is now. Sessions survive; a mistake in it changes nothing."""
+        try:
+            config = configuration.load(self._path)
+        except ConfigError as error:
+            for problem in error.problems:
+                _log.error("configuration not taken", file=str(self._path), problem=problem)
+            return
+        fixed = {key: getattr(self._config, key) for key in _FIXED}
+        for key, value in fixed.items():
+            if getattr(config, key) != value:
+                _log.warning("takes effect after a restart", key=key)
+        config = config.model_copy(update=fixed)
+        before, self._config = self._config, config
+        self._configure()
+        new = self._render()
+        try:
+            netfilter.update(self._rules, new)
+        except netfilter.RulesError as error:
+            _log.error("configuration not taken", file=str(self._path), problem=str(error))
+            self._config = before
+            self._configure()
+        else:
+            self._rules = new
+            _log.info("reloaded", file=str(self._path))
+        self.settle()
+
+    # What comes out
+
+    def settle(self) -> None:
+        """Carry out what the box has produced, and wake up when it next has something to do."""
+        box = self.box
+        packets = box.take_packets()
+        if packets:
+            self._injected += self._injector.send_all(packets)
+        for event in box.take_events():
+            self.journal.append(describe_event(event, self.wall))
+            if isinstance(event, ServerChanged):
+                _log.info(
+                    "server",
+                    virtual_server=event.virtual_server,
+                    server=event.server,
+                    old=event.old.value,
+                    new=event.new.value,
+                    bound=event.bound,
+                    sessions=event.sessions,
+                    reason=event.reason,
+                )
+        for check in box.take_probes():
+            task = self._loop.create_task(self._check(check))
+            self._probing.add(task)
+            task.add_done_callback(self._probing.discard)
+        deadline = box.next_deadline()
+        if deadline != self._deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            delay_s = max(self._clock.real(deadline - self.now()), 0)
+            self._timer = self._loop.call_later(delay_s, self._on_timer) if deadline < float("inf") else None
+            self._deadline = deadline
+
+    async def _check(self, check: Probe) -> None:
+        server = self.box.fleet.servers[check.server]
+        result = await probe.check(self._request(server))
+        self.box.handle_probe(self.now(), check, result)
+        self.settle()
+
+    def queue(self) -> QueueStatistics:
+        """What the kernel says of the queue, and what became of the packets injected."""
+        kernel = self._queue.statistics()
+        return QueueStatistics(
+            waiting=kernel.waiting,
+            dropped_full=kernel.dropped_full,
+            dropped_user=kernel.dropped_unsent,
+            received=kernel.received,
+            batches=self._batches,
+            injected=self._injected,
+            injection_failures=self._injector.failed,
+        )
+
+    # From the configuration
+
+    def _configure(self) -> None:
+        self.box.configure(self.now(), [_settings(virtual) for virtual in self._config.virtual_server])
+        self._rewriters.clear()
+        for server in self.box.fleet.servers.values():
+            settings = server.service.settings
+            self._rewriters[server.id] = Rewriter(settings.vip, server.settings.address, settings.dscp)
+
+    def _render(self) -> rules.Ruleset:
+        return rules.render(
+            self.name,
+            self._config.queue.number,
+            [
+                rules.Service(
+                    virtual.address,
+                    virtual.port,
+                    virtual.protocol,
+                    virtual.dscp,
+                    tuple(
+                        rules.Target(rules.MARK_BASE | server.id, ip_address(server.settings.address))
+                        for server in self.box.fleet.services[virtual.name].servers
+                    ),
+                )
+                for virtual in self._config.virtual_server
+            ],
+        )
+
+    def _request(self, server: RealServer) -> probe.Request:
+        virtual = next(one for one in self._config.virtual_server if one.name == server.service.name)
+        check = virtual.health_check
+        direct = check.path == "direct"
+        return probe.Request(
+            kind=check.kind,
+            address=ip_address(server.settings.address) if direct else virtual.address,
+            port=virtual.port,
+            mark=None if direct else rules.MARK_BASE | server.id,
+            url=check.url,
+            expect=check.expect,
+            host=str(virtual.address),
+            timeout_s=self._clock.real(check.timeout_s),
+        )
+
+
+class _ApiServer(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The daemon handles signals itself."""
+        yield
+
+
+def _settings(virtual: configuration.VirtualServer) -> service.ServiceSettings:
+    """A virtual server of the configuration in the core's terms."""
+    check, reset = virtual.health_check, virtual.reset_on_port_fail
+    return service.ServiceSettings(
+        name=virtual.name,
+        vip=virtual.address.packed,
+        port=virtual.port,
+        dscp=virtual.dscp,
+        servers=tuple(
+            service.ServerSettings(server.name, server.address.packed, server.weight)
+            for server in virtual.real_server
+        ),
+        protocol=packet.TCP if virtual.protocol == "tcp" else packet.UDP,
+        scheduler=virtual.scheduler,
+        aging_s=virtual.aging_s,
+        on_port_reuse=service.PortReuse(virtual.on_port_reuse),
+        on_no_entry=service.Policy(virtual.on_no_entry),
+        on_no_server=service.Policy(virtual.on_no_server),
+        on_table_full=service.Policy(virtual.on_table_full),
+        reset_on_aging=virtual.reset_on_aging,
+        drain_timeout_s=virtual.drain_timeout_s,
+        check=service.CheckSettings(check.interval_s, check.retries, check.on_bad_status == "immediate"),
+        reset=service.ResetSettings(
+            on_port_fail=reset.enabled,
+            client=reset.sides in ("client", "both"),
+            server=reset.sides in ("server", "both"),
+            precise=reset.mode == "precise",
+            pace=reset.pace,
+        ),
+    )
+
+
+@contextmanager
+def _listen(path: Path) -> Iterator[socket.socket]:
+    """A Unix socket at `path` for root and its group, in place of one left behind. The caller holds the lock.
+
+    uvicorn would make one that everybody may use.
+    """
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        mask = os.umask(0o117)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(mask)
+        try:
+            listener.listen(128)
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
