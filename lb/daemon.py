@@ -156,8 +156,10 @@ class Daemon:
     def _on_timer(self) -> None:
         self._timer = None
         self._deadline = float("inf")
-        self.box.handle_timer(self.now())
-        self.settle()
+        try:
+            self.box.handle_timer(self.now())
+        finally:  # a defect of ours must not be the end of all checks and aging
+            self.settle()
 
     def reload(self) -> None:
         """Take the configuration file as it is now. Sessions survive; a mistake in it changes nothing."""

@@ -301,6 +301,7 @@ class SessionTable:
             self.isn,
             self.seq,
             self.ack,
+            self.tag,
         ):
             column.append(0)
         self.created.append(0.0)
