@@ -95,10 +95,10 @@ async def _get(connection: socket.socket, request: Request) -> ProbeResult:
             continue
         data = await loop.sock_recv(connection, MAX_HEAD - received)
         received += len(data)
+        if not data and not received:
+            return _miss("closed without an answer")
         if not data:
-            return _miss(
-                "not HTTP: closed within the response's head" if received else "closed without an answer"
-            )
+            return _miss("not HTTP: closed before the end of a response's head")
         if received >= MAX_HEAD:
             return _miss(f"not HTTP: no status within {MAX_HEAD} bytes")
         http.receive_data(data)
