@@ -142,6 +142,7 @@ class Daemon:
         stopping = asyncio.create_task(self._stop.wait())
         _log.info("ready", name=self.name, speed=self.speed, api=api_socket.getsockname())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        self.journal.close()
         server.should_exit = True
         stopping.cancel()
         await serving

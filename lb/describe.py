@@ -1,0 +1,134 @@
+"""The box's values as the API shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from enum import Enum
+from ipaddress import ip_address
+from typing import Any, Final
+
+from lb import schema
+from lb.core.box import Box
+from lb.core.events import Event, Probed, ServerChanged
+from lb.core.health import CHECKED
+from lb.core.packet import TCP, UDP, split
+from lb.core.service import RealServer, VirtualServer
+from lb.core.session import SessionState
+from lb.journal import Journal
+
+PROTOCOLS: Final[Mapping[int, schema.Protocol]] = {TCP: "tcp", UDP: "udp"}
+STATES: Final[Mapping[SessionState, schema.State]] = {
+    SessionState.SYN: "SYN",
+    SessionState.ESTABLISHED: "ESTABLISHED",
+    SessionState.FIN: "FIN",
+    SessionState.UDP: "UDP",
+}
+
+
+def address(raw: bytes) -> str:
+    return str(ip_address(raw))
+
+
+def endpoint(raw: bytes, port: int) -> str:
+    """ "10.0.0.2:80", "[2001:db8::2]:80"."""
+    return f"{address(raw)}:{port}" if len(raw) == 4 else f"[{address(raw)}]:{port}"
+
+
+def describe_event(event: Event, wall: Callable[[float], float]) -> dict[str, Any]:
+    """An event as the journal keeps it; `wall` turns box time into Unix seconds."""
+    row: dict[str, Any] = {
+        "time": schema.timestamp(wall(event.box_time)),
+        "box_time": round(event.box_time, 3),
+        "kind": event.kind,
+    }
+    for field in fields(event):
+        value = getattr(event, field.name)
+        if field.name == "key":
+            row |= _flow(value)
+        elif field.name == "protocol":
+            row["protocol"] = PROTOCOLS[value]
+        elif field.name != "box_time":
+            row[field.name] = _plain(value)
+    return row
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Enum():
+            return value.value
+        case float():
+            return round(value, 3)
+        case tuple():
+            return list(value)
+    return value
+
+
+def _flow(key: bytes) -> dict[str, str]:
+    client, client_port, vip, port = split(key)
+    return {"client": endpoint(client, client_port), "vip": endpoint(vip, port)}
+
+
+def describe_session(box: Box, now: float, slot: int) -> schema.Session:
+    """The entry at this slot, which must be in use."""
+    row = box.table.get(slot)
+    server = box.fleet.servers[row.server]
+    flow = _flow(row.key)
+    return schema.Session(
+        client=flow["client"],
+        vip=flow["vip"],
+        protocol=PROTOCOLS[row.protocol],
+        virtual_server=server.service.name,
+        server=server.name,
+        state=STATES[row.state],
+        age_s=round(now - row.created, 3),
+        idle_s=round(now - row.last_seen, 3),
+        expires_in_s=round(max(row.expires - now, 0.0), 3),
+        packets=row.packets,
+        bytes=row.bytes,
+        seq=row.seq,
+        ack=row.ack,
+    )
+
+
+def describe_server(server: RealServer, journal: Journal, now: float) -> schema.Server:
+    """A server with what the journal knows of its past."""
+    change = journal.latest(ServerChanged.kind, server.service.name, server.name)
+    check = journal.latest(Probed.kind, server.service.name, server.name)
+    return schema.Server(
+        virtual_server=server.service.name,
+        name=server.name,
+        address=address(server.settings.address),
+        state=server.state,
+        state_age_s=round(now - change["box_time"], 3) if change else None,
+        state_reason=change["reason"] if change else None,
+        bound=server.bound,
+        weight=server.weight,
+        sessions=server.sessions,
+        flows=server.flows,
+        last_check=check["detail"] if check else None,
+        last_check_age_s=round(now - check["box_time"], 3) if check else None,
+        next_check_in_s=_next_check_in_s(server, now),
+    )
+
+
+def _next_check_in_s(server: RealServer, now: float) -> float | None:
+    if server.state not in CHECKED:
+        return None
+    return round(server.next_check(now) - now, 3)
+
+
+def describe_service(service: VirtualServer) -> schema.VirtualServer:
+    settings = service.settings
+    return schema.VirtualServer(
+        name=service.name,
+        vip=endpoint(settings.vip, settings.port),
+        protocol=PROTOCOLS[settings.protocol],
+        dscp=settings.dscp,
+        scheduler=settings.scheduler,
+        aging_s=settings.aging_s,
+        servers=len(service.servers),
+        bound=len(service.binding),
+        sessions=sum(server.sessions for server in service.servers),
+        flows=sum(server.flows for server in service.servers),
+    )

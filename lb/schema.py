@@ -1,0 +1,169 @@
+"""The JSON of the API, typed; docs/json.md says the same for people. Durations are box seconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from lb.core.health import ServerState
+from lb.metrics import QueueStatistics
+
+Protocol = Literal["tcp", "udp"]
+State = Literal["SYN", "ESTABLISHED", "FIN", "UDP"]
+ErrorCode = Literal[
+    "invalid_request",
+    "filter_required",
+    "unknown_server",
+    "unknown_virtual_server",
+    "not_found",
+    "method_not_allowed",
+    "internal_error",
+]
+
+
+class Answer(BaseModel):
+    """Answers are made once and sent."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Problem(Answer):
+    """What was wrong with a request."""
+
+    code: ErrorCode
+    message: str
+
+
+class Failure(Answer):
+    """The body of every answer that is not 2xx."""
+
+    error: Problem
+
+
+class Health(Answer):
+    """The daemon's own, not the servers'."""
+
+    status: Literal["ok"]
+    name: str
+    version: str
+
+
+class Server(Answer):
+    """A real server of one virtual server. `last_check` and `state_reason` are for people to read."""
+
+    virtual_server: str
+    name: str
+    address: str
+    state: ServerState
+    state_age_s: float | None
+    state_reason: str | None
+    bound: bool
+    weight: int
+    sessions: int
+    flows: int
+    last_check: str | None
+    last_check_age_s: float | None
+    next_check_in_s: float | None
+
+
+class Servers(Answer):
+    servers: list[Server]
+
+
+class Session(Answer):
+    """An entry of the table. `seq` and `ack` are the highest seen from the client, `seq` after the data."""
+
+    client: str
+    vip: str
+    protocol: Protocol
+    virtual_server: str
+    server: str
+    state: State
+    age_s: float
+    idle_s: float
+    expires_in_s: float
+    packets: int
+    bytes: int
+    seq: int
+    ack: int
+
+
+class Sessions(Answer):
+    """A page; with a `next` there may be more, even after an empty page."""
+
+    sessions: list[Session]
+    next: int | None
+
+
+class Cleared(Answer):
+    cleared: int
+
+
+class SessionCount(Answer):
+    now: int
+    limit: int
+
+
+class VirtualServer(Answer):
+    name: str
+    vip: str
+    protocol: Protocol
+    dscp: int
+    scheduler: str
+    aging_s: float
+    servers: int
+    bound: int
+    sessions: int
+    flows: int
+
+
+class Stats(Answer):
+    """Counters run from the daemon's start. `last_event` is the number of the newest event."""
+
+    name: str
+    version: str
+    time: str
+    box_time: float
+    uptime_s: float
+    speed: float
+    last_event: int
+    sessions: SessionCount
+    forwarded: int
+    dropped: dict[str, int]
+    resets: dict[str, int]
+    virtual_servers: list[VirtualServer]
+    queue: QueueStatistics
+
+
+class Fate(Answer):
+    """What happens to a packet, and the servers among which it goes to one."""
+
+    action: Literal["forward", "reset", "drop"]
+    servers: list[str]
+
+
+class Explanation(Answer):
+    """One virtual server's. `other_packets`: of a connection that exists as far as its sender knows."""
+
+    virtual_server: str
+    vip: str
+    protocol: Protocol
+    new_connection: Fate
+    other_packets: Fate
+    sessions: list[Session]
+    servers: list[Server]
+    text: list[str]
+
+
+class Explanations(Answer):
+    client: str
+    vip: str | None
+    virtual_servers: list[Explanation]
+    text: list[str]
+
+
+def timestamp(unix_s: float) -> str:
+    """ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
