@@ -1,0 +1,159 @@
+"""Makes the network of a plan, and removes what was made of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterable
+from contextlib import ExitStack
+from functools import partial
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from pyroute2 import IPRoute, NetlinkError
+from pyroute2.ethtool.ioctl import IoctlEthtool
+
+from netns import namespace
+from netns.errors import LabError, MissingError
+from netns.state import Ledger
+from netns.topology import NODE_INTERFACE, Node, Plan, dsr_ruleset
+
+LOOPBACK = 1
+"""lo's index, in every namespace."""
+
+
+def build(plan: Plan, ledger: Ledger, *, offload: bool) -> None:
+    """Make every namespace, link, address, route and rule of `plan`; LabError when the kernel refuses."""
+    for node in plan.nodes:
+        namespace.create(node.namespace, partial(ledger.namespace, node.namespace))
+    with ExitStack() as handles:
+        ends = {}
+        for node in plan.nodes:
+            ends[node.name] = os.open(namespace.RUN / node.namespace, os.O_RDONLY)
+            handles.callback(os.close, ends[node.name])
+        try:
+            namespace.inside(plan.router.namespace, partial(_make_links, plan.router, ends))
+        except NetlinkError as error:
+            raise MissingError(
+                f"can't make veth links: {error}; `l4lab doctor` says what is missing"
+            ) from error
+    for node in plan.nodes:
+        namespace.inside(node.namespace, partial(_configure, node, offload=offload))
+
+
+def remove(ledger: Ledger) -> list[str]:
+    """Remove the namespaces of the state and all that is in them; the names of those not ours any more."""
+    foreign = []
+    for name, inode in ledger.state.namespaces.items():
+        if not namespace.remove(name, inode):
+            foreign.append(name)
+        ledger.namespace_gone(name)
+    return foreign
+
+
+def held_vips(node: Node) -> list[IPv4Address]:
+    """The VIPs of `node` that are on its lo now."""
+
+    def look() -> list[IPv4Address]:
+        with IPRoute() as ip:
+            held = {IPv4Address(entry.get_attr("IFA_LOCAL")) for entry in ip.get_addr(index=LOOPBACK)}
+        return [vip.address for vip in node.vips if vip.address in held]
+
+    return namespace.inside(node.namespace, look)
+
+
+def put_vips(node: Node, vips: Iterable[IPv4Address]) -> None:
+    """Put the VIPs on lo of `node` under their labels, as `ifconfig lo:0 VIP/32 up` does."""
+    chosen = set(vips)
+
+    def put() -> None:
+        with IPRoute() as ip:
+            for vip in node.vips:
+                if vip.address in chosen:
+                    ip.addr(
+                        "replace", index=LOOPBACK, address=str(vip.address), prefixlen=32, label=vip.label
+                    )
+
+    namespace.inside(node.namespace, put)
+
+
+def take_vips(node: Node, vips: Iterable[IPv4Address]) -> None:
+    """Take the VIPs off lo of `node`, as `ifconfig lo:0 down` does; fine when they are off."""
+
+    def take() -> None:
+        with IPRoute() as ip:
+            for address in vips:
+                try:
+                    ip.addr("del", index=LOOPBACK, address=str(address), prefixlen=32)
+                except NetlinkError as error:
+                    if error.code != errno.EADDRNOTAVAIL:
+                        raise
+
+    namespace.inside(node.namespace, take)
+
+
+def _make_links(router: Node, ends: dict[str, int]) -> None:
+    with IPRoute() as ip:
+        for interface in router.interfaces:
+            # Both ends are born where they belong: the host never sees them.
+            peer = {"ifname": NODE_INTERFACE, "net_ns_fd": ends[interface.peer]}
+            ip.link("add", ifname=interface.name, kind="veth", peer=peer)
+
+
+def _configure(node: Node, *, offload: bool) -> None:
+    try:
+        for path, value in node.sysctls:
+            _write_sysctl(path, value)
+        with IPRoute() as ip:
+            for vip in node.vips:
+                ip.addr("add", index=LOOPBACK, address=str(vip.address), prefixlen=32, label=vip.label)
+            ip.link("set", index=LOOPBACK, state="up")
+            for interface in node.interfaces:
+                index = ip.link_lookup(ifname=interface.name)[0]
+                address = interface.address
+                ip.addr(
+                    "add",
+                    index=index,
+                    address=str(address.ip),
+                    prefixlen=address.network.prefixlen,
+                    broadcast=str(address.network.broadcast_address),
+                )
+                ip.link("set", index=index, state="up")
+            for route in node.routes:
+                ip.route("add", dst=str(route.destination), gateway=str(route.via))
+    except (NetlinkError, OSError) as error:
+        raise LabError(f"node {node.name}: the kernel refused a setting: {error}") from error
+    if not offload:
+        for interface in node.interfaces:
+            _turn_off_offload(interface.name)
+    if node.vips:
+        _load_rules(node)
+
+
+def _write_sysctl(path: str, value: str) -> None:
+    file = Path("/proc/sys") / path
+    if path.startswith("net/ipv6/") and not Path("/proc/sys/net/ipv6").is_dir():
+        return  # a kernel without IPv6
+    file.write_text(value)
+
+
+def _turn_off_offload(interface: str) -> None:
+    """Have the stack do what a NIC would: checksum each packet, cut it to the MTU."""
+    control = IoctlEthtool(interface)
+    try:
+        for flag in ("tx-checksumming", "tcp-segmentation-offload", "generic-segmentation-offload"):
+            control.set_offload_flag(flag, False)
+    finally:
+        control.close()
+
+
+def _load_rules(node: Node) -> None:
+    loaded = subprocess.run(
+        ["nft", "-f", "-"], input=dsr_ruleset(node), capture_output=True, text=True, check=False
+    )
+    if loaded.returncode != 0:
+        raise MissingError(
+            f"node {node.name}: nft refused the DSCP rule: {loaded.stderr.strip()}; "
+            f"`l4lab doctor` says what is missing"
+        )

@@ -1,0 +1,352 @@
+"""`l4lab`: the lab from the command line. Data on stdout, messages on stderr.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 bad configuration, 4 the box does not answer, 5 a privilege, program
+or kernel feature is missing, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from netns.errors import LabError
+
+# What takes long to import is imported by the commands that use it: `l4lab --help` is instant.
+if TYPE_CHECKING:
+    from netns.lab import Lab
+    from netns.status import Status
+
+BAD_CONFIG = 3
+MISSING = 5
+INTERRUPTED = 130
+DEFAULT_NAME = "l4lab"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """Turns the lab's errors into a line on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            return super().invoke(ctx)
+        except LabError as error:
+            say(f"l4lab: {error}")
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            say("l4lab: interrupted")
+            ctx.exit(INTERRUPTED)
+
+
+def say(message: str) -> None:
+    """A message for a person."""
+    click.echo(message, err=True)
+
+
+def _known_nodes(ctx: click.Context, _: click.Parameter, start: str) -> list[str]:
+    from netns import state
+    from netns.lab import Lab
+
+    made = state.read(ctx.params.get("name") or DEFAULT_NAME)
+    return [node.name for node in Lab(made).plan.nodes if node.name.startswith(start)] if made else []
+
+
+def name_option(command: Command) -> Command:
+    return click.option("--name", envvar="L4LAB_NAME", help="Which lab.  [default: l4lab, or the file's]")(
+        command
+    )
+
+
+def json_option(command: Command) -> Command:
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="l4box", prog_name="l4lab")
+def main() -> None:
+    """A lab of network namespaces around the L4 box: clients, a router, real web servers."""
+
+
+@main.command()
+@click.option(
+    "-f", "--file", type=click.Path(path_type=Path), help="The lab's TOML file; none: the default lab."
+)
+@name_option
+@click.option("--speed", type=float, help="Divides every time of the box, 1 to 100.")
+@click.option(
+    "--no-wait", is_flag=True, help="Return when the box answers; do not wait until servers are bound."
+)
+def up(file: Path | None, name: str | None, speed: float | None, no_wait: bool) -> None:
+    """Make the lab and wait until every server is bound."""
+    from lb.config import ConfigError
+    from netns import lifecycle
+    from netns.config import load
+
+    began = time.monotonic()
+    try:
+        config = load(file, name=name, speed=speed)
+        lab = lifecycle.up(config, wait=not no_wait, say=say)
+    except ConfigError as error:
+        say(str(error))
+        click.get_current_context().exit(BAD_CONFIG)
+    say(f"the lab {lab.name!r} is up ({time.monotonic() - began:.1f} s)")
+
+
+@main.command()
+@name_option
+def down(name: str | None) -> None:
+    """Remove the lab: what its state file says was made, and nothing else."""
+    from netns import lifecycle
+
+    chosen = name or DEFAULT_NAME
+    found = lifecycle.down(chosen, say=say)
+    say(f"the lab {chosen!r} is down" if found else f"there is no lab {chosen!r}: nothing to do")
+
+
+@main.command()
+@name_option
+@json_option
+def status(name: str | None, as_json: bool) -> None:
+    """Show the lab; exit 1 when it is not up or something of it is dead."""
+    from netns import lifecycle, state
+    from netns.status import look
+
+    lifecycle.require_root()
+    chosen = name or DEFAULT_NAME
+    made = state.read(chosen)
+    if made is None:
+        if as_json:
+            click.echo(json.dumps({"name": chosen, "up": False, "labs": state.names()}))
+        lifecycle.open_lab(chosen)  # says so
+        return
+    found = look(made)
+    if as_json:
+        click.echo(json.dumps({"up": True, **found.document()}))
+    else:
+        _print_status(found)
+    for problem in found.problems:
+        say(f"problem: {problem}")
+    click.get_current_context().exit(1 if found.problems else 0)
+
+
+@main.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@name_option
+@click.argument("node", shell_complete=_known_nodes)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def execute(name: str | None, node: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND on NODE in place of this process: l4lab exec client -- curl http://192.0.2.10/"""
+    words = command[1:] if command[0] == "--" else command
+    if not words:
+        raise click.MissingParameter(param_type="argument", param_hint="COMMAND")
+    argv = _lab(name).command(node, words)
+    os.execvp(argv[0], argv)  # noqa: S606 - that is what the command is for
+
+
+@main.command()
+@name_option
+@click.option(
+    "--signal",
+    "how",
+    type=click.Choice(["quit", "term", "kill"]),
+    default="quit",
+    show_default=True,
+    help="What `stop` sends; quit is graceful.",
+)
+@click.option("--timeout", default=30.0, show_default=True, help="Seconds that `stop` waits.")
+@click.option("--vip", help="For vip-down and vip-up: only this VIP.")
+@click.argument("server", shell_complete=_known_nodes)
+@click.argument(
+    "action",
+    type=click.Choice(["health-off", "health-on", "vip-down", "vip-up", "stop", "start", "kill"]),
+)
+def server(name: str | None, how: str, timeout: float, vip: str | None, server: str, action: str) -> None:
+    """Do to a web server what a deploy does: rename its health file, take its VIP down, stop it.
+
+    kill is SIGKILL to all its processes.
+    """
+    from netns.web import StopSignal
+
+    lab = _lab(name)
+    address = _address(vip)
+    changed = True
+    match action:
+        case "health-off":
+            changed = lab.health_off(server)
+        case "health-on":
+            changed = lab.health_on(server)
+        case "vip-down":
+            lab.vip_down(server, address)
+        case "vip-up":
+            lab.vip_up(server, address)
+        case "stop":
+            changed = lab.stop(server, StopSignal[how.upper()], timeout_s=timeout)
+        case "start":
+            changed = lab.start(server)
+        case "kill":
+            changed = lab.stop(server, StopSignal.KILL)
+    say(f"{server}: {action}" + ("" if changed else ": it was so already"))
+
+
+@main.command("box")
+@name_option
+@click.argument("action", type=click.Choice(["stop", "start", "kill"]))
+def box_command(name: str | None, action: str) -> None:
+    """Stop, start or kill the box's daemon."""
+    from netns.web import StopSignal
+
+    lab = _lab(name)
+    match action:
+        case "stop":
+            changed = lab.stop_box()
+        case "kill":
+            changed = lab.stop_box(StopSignal.KILL)
+        case _:
+            changed = lab.start_box()
+    say(f"box: {action}" + ("" if changed else ": it was so already"))
+
+
+@main.command()
+@name_option
+@json_option
+@click.option("-o", "--output", "path", required=True, type=click.Path(path_type=Path), help="A pcapng file.")
+@click.option(
+    "--filter", "expression", default="", help="What to capture, in tcpdump's words: 'tcp port 80'."
+)
+@click.option("--seconds", type=float, help="Stop after that long.")
+@click.option("--count", type=int, help="Stop when every interface has seen that many packets.")
+@click.argument("nodes", nargs=-1, required=True, metavar="NODE[:LINK]...", shell_complete=_known_nodes)
+def capture(
+    name: str | None,
+    as_json: bool,
+    path: Path,
+    expression: str,
+    seconds: float | None,
+    count: int | None,
+    nodes: tuple[str, ...],
+) -> None:
+    """Capture packets at nodes, until Ctrl-C, into one file in which each interface has its node's name.
+
+    The router has a link to every node: `router` means all, `router:rs1` one.
+    """
+    with _lab(name).capture(nodes, path, expression=expression, count=count) as running:
+        say("capturing; Ctrl-C ends it")
+        deadline = time.monotonic() + seconds if seconds is not None else None
+        try:
+            while not running.finished and (deadline is None or time.monotonic() < deadline):
+                time.sleep(0.05)
+        except KeyboardInterrupt:
+            pass
+    for seen in running.counted:
+        if seen.dropped:
+            say(f"warning: {seen.name}: {seen.dropped} packets came too fast to be captured")
+    if as_json:
+        interfaces = [
+            {"name": seen.name, "packets": seen.packets, "dropped": seen.dropped} for seen in running.counted
+        ]
+        click.echo(json.dumps({"file": str(path), "interfaces": interfaces}))
+    else:
+        click.echo(path)
+
+
+@main.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Say what this machine lacks for the lab, and how to get it. Nothing is changed."""
+    from dataclasses import asdict
+
+    from netns.doctor import examine
+
+    findings = examine()
+    lacking = [finding for finding in findings if finding.required and not finding.ok]
+    if as_json:
+        click.echo(json.dumps({"ok": not lacking, "findings": [asdict(finding) for finding in findings]}))
+    else:
+        for finding in findings:
+            mark = "ok     " if finding.ok else "MISSING" if finding.required else "absent "
+            fix = "" if finding.ok else f"  →  {finding.fix}"
+            click.echo(f"{mark}  {finding.what}: {finding.detail}{fix}")
+    click.get_current_context().exit(MISSING if lacking else 0)
+
+
+def _lab(name: str | None) -> Lab:
+    from netns import lifecycle
+
+    return lifecycle.open_lab(name or DEFAULT_NAME)
+
+
+def _address(text: str | None) -> IPv4Address | None:
+    try:
+        return None if text is None else IPv4Address(text)
+    except AddressValueError as error:
+        raise click.BadParameter(str(error), param_hint="--vip") from error
+
+
+def _print_status(status: Status) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+
+    def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
+        table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        console.print()
+
+    console.print(f"lab {status.name}, speed {status.speed:g}, API {status.api}\n")
+    show(
+        "Nodes",
+        ["node", "namespace", "interfaces", "routes"],
+        [
+            [
+                node["name"],
+                node["namespace"] + ("" if node["present"] else " (gone)"),
+                "\n".join(f"{end['name']} {end['address']} ↔ {end['peer']}" for end in node["interfaces"]),
+                "\n".join(f"{route['to']} → {route['via']}" for route in node["routes"]),
+            ]
+            for node in status.nodes
+        ],
+    )
+    show(
+        "Virtual servers",
+        ["name", "VIP", "DSCP", "servers"],
+        [
+            [
+                service["name"],
+                f"{service['vip']}:{service['port']}/{service['protocol']}",
+                str(service["dscp"]),
+                " ".join(service["servers"]),
+            ]
+            for service in status.virtual_servers
+        ],
+    )
+    show(
+        "Web servers",
+        ["name", "address", "web", "health file", "VIPs on lo", "box says", "sessions"],
+        [
+            [
+                server.name,
+                server.address,
+                f"{server.web}{'' if server.running else ' (not running)'}",
+                "there" if server.health_file else "renamed",
+                " ".join(server.vips) or "none",
+                "\n".join(f"{row['virtual_server']}: {row['state']}" for row in server.box) or "-",
+                "\n".join(str(row["sessions"]) for row in server.box) or "-",
+            ]
+            for server in status.servers
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""A lab that is up: run things on its nodes, act on its web servers, VIPs and box, capture.
+
+    lab = up(load(Path("lab.toml"), speed=10))         (netns.lifecycle, netns.config)
+    lab.health_off("rs2")
+    with lab.capture(["client", "box"], Path("out.pcapng")):
+        lab.run("client", ["curl", "http://192.0.2.10/"])
+    down(lab.name)
+
+A Lab is the place where nodes live, for what plays on them: nothing in the names or arguments of its methods
+says that nodes are namespaces.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lb.config import ConfigError, parse
+from netns import apply, box, namespace, process, state, web
+from netns.capture import Capture, points
+from netns.config import LabConfig
+from netns.errors import LabError
+from netns.process import Process, Record
+from netns.state import Ledger, State
+from netns.topology import Node, Plan, Role, plan
+from netns.web import StopSignal, Web
+
+if TYPE_CHECKING:
+    from lb.client import BoxClient
+
+Say = Callable[[str], None]
+"""Takes a message for the person who waits."""
+
+
+def quiet(_: str) -> None:
+    """Say nothing."""
+
+
+class Lab:
+    """A lab that is up."""
+
+    def __init__(self, made: State) -> None:
+        self.name = made.name
+        try:
+            self.config = parse(LabConfig, made.config, f"{state.RUN / made.name}.json")
+        except ConfigError as error:
+            raise LabError(f"not made by this version of l4lab (`l4lab down` works): {error}") from error
+        self.plan: Plan = plan(self.config)
+        self.directory = made.directory
+
+    @cached_property
+    def box(self) -> BoxClient:
+        """A client of the box's API; `close` ends it."""
+        return box.client(self.name)
+
+    def close(self) -> None:
+        """Let go of the box's API; the lab stays up."""
+        if "box" in self.__dict__:
+            self.box.close()
+            del self.__dict__["box"]
+
+    @property
+    def vip(self) -> IPv4Address:
+        """The first virtual server's address."""
+        return self.config.virtual_server[0].vip
+
+    def node(self, name: str) -> Node:
+        """The node of that name; LabError when there is none."""
+        try:
+            return self.plan.node(name)
+        except KeyError:
+            known = ", ".join(node.name for node in self.plan.nodes)
+            raise LabError(f"no node {name!r}: the lab has {known}") from None
+
+    def command(self, node: str, argv: Sequence[str]) -> list[str]:
+        """The command line that runs `argv` on the node, for whoever starts processes their own way."""
+        return namespace.command(self.node(node).namespace, list(argv))
+
+    def run(self, node: str, argv: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        """subprocess.run() on the node, with text captured unless `options` say otherwise."""
+        settings: dict[str, Any] = {"capture_output": True, "text": True, "check": False, **options}
+        return subprocess.run(self.command(node, argv), **settings)
+
+    def popen(self, node: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+        """subprocess.Popen() on the node, with text unless `options` say otherwise."""
+        return subprocess.Popen(self.command(node, argv), **{"text": True, **options})
+
+    def web(self, server: str) -> Web:
+        """The files and ports of a server's web server."""
+        return web.of(self.config, self._server(server).name, self.directory)
+
+    def health_off(self, server: str) -> bool:
+        """Rename the server's health files away; whether that changed anything."""
+        return web.health_off(self.web(server))
+
+    def health_on(self, server: str) -> bool:
+        """Put the server's health files back; whether that changed anything."""
+        return web.health_on(self.web(server))
+
+    def vip_down(self, server: str, vip: IPv4Address | None = None) -> None:
+        """Take the VIP (all of them by default) off the server's lo, as `ifconfig lo:0 down` does."""
+        node = self._server(server)
+        apply.take_vips(node, _chosen(node, vip))
+
+    def vip_up(self, server: str, vip: IPv4Address | None = None) -> None:
+        """Put the VIP (all of them by default) on the server's lo."""
+        node = self._server(server)
+        apply.put_vips(node, _chosen(node, vip))
+
+    def held_vips(self, server: str) -> list[IPv4Address]:
+        """The VIPs that are on the server's lo now."""
+        return apply.held_vips(self._server(server))
+
+    def stop(self, server: str, how: StopSignal = StopSignal.QUIT, *, timeout_s: float = 30.0) -> bool:
+        """Stop the web server and wait until it has ended; whether it ran. KILL goes to all its processes."""
+        return self._stop(f"web {self._server(server).name}", how, timeout_s)
+
+    def start(self, server: str) -> bool:
+        """Start the web server and wait until it listens; whether it was stopped."""
+        node = self._server(server)
+        return self._start(f"web {server}", partial(web.start, self.web(server), node.namespace))
+
+    def stop_box(self, how: StopSignal = StopSignal.TERM, *, timeout_s: float = 10.0) -> bool:
+        """Stop the box's daemon; whether it ran."""
+        return self._stop("box", how, timeout_s)
+
+    def start_box(self) -> bool:
+        """Start the box's daemon and wait until its API answers; whether it was stopped."""
+        return self._start("box", partial(box.start, self.name, self.plan.box.namespace, self.directory))
+
+    def running(self, role: str) -> list[int]:
+        """The pids of "box" or of "web NAME" that are alive."""
+        made = state.read(self.name)
+        started = made.processes.get(role) if made is not None else None
+        return process.members(started) if started is not None else []
+
+    def capture(
+        self, where: Sequence[str], path: Path, *, expression: str = "", count: int | None = None
+    ) -> Capture:
+        """A capture at nodes (or links: "router:rs1") to enter as a context; see Capture."""
+        return Capture(
+            points(self.plan, where),
+            path,
+            directory=self.directory / "captures",
+            keep=self._keep,
+            drop=self._drop,
+            expression=expression,
+            count=count,
+        )
+
+    def wait_until_bound(self, say: Say = quiet, timeout_s: float | None = None) -> None:
+        """Return when the box has every server ACTIVE; LabError when that takes too long."""
+        if timeout_s is None:
+            # The first checks are spread over one interval; one more for a check that was missed.
+            slowest = max(
+                s.health_check.interval_s + s.health_check.timeout_s for s in self.config.virtual_server
+            )
+            timeout_s = 2 * slowest / self.config.speed + 5
+        deadline = time.monotonic() + timeout_s
+        said = ""
+        while True:
+            if not self.running("box"):
+                raise LabError(f"the box has ended; its log says:\n{process.last_lines(self.box_log)}")
+            rows = box.servers(self.name)
+            waiting = [f"{row['name']} ({row['state']})" for row in rows if row["state"] != "ACTIVE"]
+            if not waiting:
+                return
+            message = f"waiting for {', '.join(waiting)}"
+            if message != said:
+                say(message)
+                said = message
+            if time.monotonic() > deadline:
+                missing = ", ".join(waiting)
+                raise LabError(f"the lab {self.name!r} is up, but not ACTIVE in {timeout_s:.0f} s: {missing}")
+            time.sleep(0.05)
+
+    @property
+    def box_log(self) -> Path:
+        return box.log(self.directory)
+
+    def _server(self, name: str) -> Node:
+        node = self.node(name)
+        if node.role is not Role.SERVER:
+            servers = ", ".join(server.name for server in self.plan.servers)
+            raise LabError(f"{name} is not a web server: those are {servers}")
+        return node
+
+    def _stop(self, role: str, how: StopSignal, timeout_s: float) -> bool:
+        made = state.read(self.name)
+        started = made.processes.get(role) if made is not None else None
+        if started is None or not process.members(started):
+            return False
+        process.send(started, how.value, to_all=how is StopSignal.KILL)
+        if not process.wait(started, timeout_s):
+            pids = ", ".join(str(pid) for pid in process.members(started))
+            raise LabError(f"{role} still runs {timeout_s:g} s after SIG{how.name} (pid {pids})")
+        self._drop(role)  # stopped on purpose: `status` tells that from one that died
+        return True
+
+    def _start(self, role: str, start: Callable[[Record], Process]) -> bool:
+        with state.lock(self.name):
+            ledger = self._ledger()
+            started = ledger.state.processes.get(role)
+            alive = process.members(started) if started is not None else []
+            if started is not None and started.pid in alive:
+                return False
+            if alive:
+                raise LabError(f"{role} is dead, but processes it left still run: {alive}; kill it first")
+            start(partial(ledger.process, role))
+        return True
+
+    def _ledger(self) -> Ledger:
+        made = state.read(self.name)
+        if made is None:
+            raise LabError(f"the lab {self.name!r} was taken down meanwhile")
+        return Ledger(made)
+
+    def _keep(self, role: str, started: Process) -> None:
+        with state.lock(self.name):
+            self._ledger().process(role, started)
+
+    def _drop(self, role: str) -> None:
+        with state.lock(self.name):
+            if state.read(self.name) is not None:
+                self._ledger().process_gone(role)
+
+
+def _chosen(node: Node, vip: IPv4Address | None) -> list[IPv4Address]:
+    held = [entry.address for entry in node.vips]
+    if vip is None:
+        return held
+    if vip not in held:
+        raise LabError(f"{node.name} has no VIP {vip}: it has {', '.join(str(address) for address in held)}")
+    return [vip]

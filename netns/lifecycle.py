@@ -1,0 +1,152 @@
+"""The lab's beginning and end: `up` makes it, `down` removes what the state file says was made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from contextlib import ExitStack
+from functools import partial
+
+from netns import apply, box, process, state, web
+from netns.config import LabConfig
+from netns.errors import LabError, MissingError
+from netns.lab import Lab, Say, quiet
+from netns.state import Ledger, State
+from netns.status import look
+from netns.topology import plan
+
+PROGRAMS = {"nft": "nftables", "nsenter": "util-linux", "setsid": "util-linux"}
+"""What `up` can't do without, and the Debian packages it is in."""
+
+STOP_S = 5.0
+"""How long a process may take to end by SIGTERM before it gets SIGKILL."""
+
+
+def up(config: LabConfig, *, wait: bool = True, say: Say = quiet) -> Lab:
+    """Make the lab and return it when every server is bound (`wait=False`: when the box answers).
+
+    A running lab of the same configuration is returned as it is. ConfigError, MissingError or LabError when
+    it can't be made or is there otherwise; what was made by then is removed again. A lab whose servers do not
+    get bound in time stays up, to be looked at.
+    """
+    require_root()
+    for program, package in PROGRAMS.items():
+        if web.installed(program) is None:
+            raise MissingError(f"{program} is not installed: `apt-get install {package}`")
+    box_config = config.box_config()
+    decided = web.decide(config)
+    with state.lock(config.name, partial(say, f"waiting for another command on the lab {config.name!r}")):
+        existing = state.read(config.name)
+        if existing is not None:
+            return _already(existing, config, say)
+        for warning in box_config.warnings():
+            say(f"warning: {warning}")
+        _make(decided, config, say)
+    lab = open_lab(config.name)
+    if wait:
+        lab.wait_until_bound(say)
+    return lab
+
+
+def down(name: str, *, say: Say = quiet) -> bool:
+    """Remove all that the lab's state file says was made; whether there was such a lab."""
+    require_root()
+    with state.lock(name, partial(say, f"waiting for another command on the lab {name!r}")):
+        existing = state.read(name)
+        if existing is not None:
+            _remove(Ledger(existing), say)
+        state.forget(name)
+    return existing is not None
+
+
+def open_lab(name: str) -> Lab:
+    """The running lab of that name; LabError when there is none or it is not whole."""
+    require_root()
+    existing = state.read(name)
+    if existing is None:
+        others = [other for other in state.names() if other != name]
+        hint = f"there is {', '.join(others)}: --name" if others else f"`l4lab up --name {name}` makes it"
+        raise LabError(f"the lab {name!r} is not up ({hint})")
+    if not existing.ready:
+        raise LabError(
+            f"the lab {name!r} is half made: its `up` is still at it, or was killed and "
+            f"`l4lab down --name {name}` clears it"
+        )
+    return Lab(existing)
+
+
+def require_root() -> None:
+    """MissingError when this is not root."""
+    if os.geteuid() != 0:
+        raise MissingError("network namespaces need root: run this as root, or by sudo")
+
+
+def _already(existing: State, asked: LabConfig, say: Say) -> Lab:
+    lab = open_lab(existing.name)
+    wanted = asked.model_dump(mode="json")
+    different = [key for key, value in wanted.items() if existing.asked.get(key) != value]
+    if different:
+        raise LabError(
+            f"the lab {existing.name!r} is up with another configuration ({', '.join(different)}): "
+            f"`l4lab down --name {existing.name}` first"
+        )
+    problems = look(existing).problems
+    if problems:
+        raise LabError(f"the lab {existing.name!r} is up already, but not whole: " + "; ".join(problems))
+    say(f"the lab {existing.name!r} is up already")
+    return lab
+
+
+def _make(config: LabConfig, asked: LabConfig, say: Say) -> None:
+    """Make all of the lab, or nothing. `config` is `asked` with each server's web server decided."""
+    network = plan(config)
+    directory = state.RUN / config.name
+    if directory.exists():
+        raise LabError(f"{directory} is there already, and no lab's state file says whose it is")
+    if box.listening(config.name):
+        raise LabError(f"a box named {config.name!r} runs already, outside of any lab: choose another --name")
+    with ExitStack() as undo:
+        ledger = Ledger(
+            State(config.name, config=config.model_dump(mode="json"), asked=asked.model_dump(mode="json"))
+        )
+        undo.callback(_remove, ledger, say)
+        ledger.ready(False)
+        directory.mkdir(mode=0o755)
+        say(f"making {len(network.nodes)} namespaces {config.name}-…")
+        apply.build(network, ledger, offload=config.offload)
+        say("starting the web servers and the box")
+        for node in network.servers:
+            served = web.of(config, node.name, directory)
+            web.make_files(served)
+            web.start(served, node.namespace, partial(ledger.process, f"web {node.name}"))
+        box.write_configuration(config.box_config(), directory / "box.toml")
+        box.start(config.name, network.box.namespace, directory, partial(ledger.process, "box"))
+        ledger.ready(True)
+        undo.pop_all()
+
+
+def _remove(ledger: Ledger, say: Say) -> None:
+    """Undo what the state says; whatever of it is gone already is fine."""
+    ledger.ready(False)
+    started = ledger.state.processes
+    for one in started.values():
+        process.send(one, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    for role, one in started.items():
+        if not process.wait(one, max(0.0, deadline - time.monotonic())):
+            process.send(one, signal.SIGKILL, to_all=True)
+            if not process.wait(one, STOP_S):
+                raise LabError(f"{role} (pid {one.pid}) does not end, not even by SIGKILL")
+        if role == "box":
+            box.remove_leftovers(ledger.state.name)
+        ledger.process_gone(role)
+    for name, inode in ledger.state.namespaces.items():
+        for pid, program in process.in_namespace(inode):
+            say(f"left alone: {program} (pid {pid}) runs on in what was {name}")
+    for name in apply.remove(ledger):
+        say(f"left alone: the namespace {name} is not the one this lab made")
+    if ledger.state.directory.exists():
+        shutil.rmtree(ledger.state.directory)
+    state.forget(ledger.state.name)

@@ -1,0 +1,182 @@
+"""Processes that outlive the command that started them, told apart from any later owner of their pid.
+
+A started process leads a session of its own inside a namespace. It and its descendants are known by that
+session, by the namespace, and by the leader's start time (proc(5), /proc/PID/stat field 22).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from netns import namespace
+from netns.errors import LabError
+
+_GATE = 'echo $$; read -r go && exec "$@" </dev/null >>"$0" 2>&1'
+"""Say the pid, wait for word that it is recorded, become the program; at end of file nobody knows it: end."""
+
+POLL_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that the lab started."""
+
+    pid: int
+    """Also the id of its session."""
+    started: int
+    """Clock ticks after boot."""
+    netns: int
+    """Inode number of its network namespace."""
+    log: str
+    """The file that its stdout and stderr go to."""
+
+
+Record = Callable[[Process], None]
+"""Notes a process where `down` will find it."""
+
+
+def spawn(
+    where: str,
+    argv: Sequence[str],
+    *,
+    log: Path,
+    record: Record,
+    env: dict[str, str] | None = None,
+) -> Process:
+    """Start `argv` in the namespace `where`, detached: own session, cwd /, no parent to leave a zombie with.
+
+    It runs only after `record` has returned. That the program could be run at all shows in its log.
+    """
+    gate = ["sh", "-c", _GATE, str(log), *argv]
+    with subprocess.Popen(
+        ["setsid", "--fork", *namespace.command(where, gate)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd="/",
+        env=env,
+        text=True,
+    ) as starter:
+        assert starter.stdin is not None and starter.stdout is not None  # noqa: S101, PT018 - both are pipes
+        said = starter.stdout.readline().strip()
+        if not said:
+            raise LabError(f"can't start a process in the namespace {where!r}")
+        pid = int(said)
+        stat = _stat(pid)
+        inode = namespace.identity(where)
+        if stat is None or inode is None:
+            raise LabError(f"the process started in the namespace {where!r} is gone")
+        process = Process(pid=pid, started=stat.started, netns=inode, log=str(log))
+        record(process)
+        starter.stdin.write("go\n")
+    return process
+
+
+def members(process: Process) -> list[int]:
+    """The pids of what is alive of `process` and its descendants, the leader first."""
+    leader = _stat(process.pid)
+    if leader is not None and leader.started != process.started:
+        return []  # the pid has another owner: so has the session of that number
+    return sorted(
+        (
+            pid
+            for pid, stat in _all()
+            if stat.session == process.pid
+            and stat.started >= process.started
+            and not stat.zombie
+            and _netns(pid) == process.netns
+        ),
+        key=lambda pid: pid != process.pid,
+    )
+
+
+def send(process: Process, number: signal.Signals, *, to_all: bool = False) -> None:
+    """Signal the leader, or all of its session; those left of it when the leader is dead."""
+    alive = members(process)
+    chosen = alive if to_all or process.pid not in alive else [process.pid]
+    for pid in chosen:
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            # Asked again now that the handle holds the pid: it can't have changed hands in between.
+            if pid in members(process):
+                signal.pidfd_send_signal(handle, number)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(handle)
+
+
+def wait(process: Process, timeout_s: float) -> bool:
+    """Whether `process` and its descendants have ended within `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while members(process):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def last_lines(log: Path | str, count: int = 15) -> str:
+    """The end of a log, for an error message."""
+    try:
+        lines = Path(log).read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-count:])
+
+
+def in_namespace(inode: int) -> list[tuple[int, str]]:
+    """Pid and name of whatever runs in the namespace with that inode number."""
+    found = []
+    for pid, stat in _all():
+        if not stat.zombie and _netns(pid) == inode:
+            found.append((pid, stat.name))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    name: str
+    zombie: bool
+    session: int
+    started: int
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name is in parentheses and may itself hold spaces and parentheses.
+    head, _, tail = text.rpartition(")")
+    fields = tail.split()
+    return _Stat(
+        name=head.partition("(")[2],
+        zombie=fields[0] in "ZX",
+        session=int(fields[3]),
+        started=int(fields[19]),
+    )
+
+
+def _all() -> Iterator[tuple[int, _Stat]]:
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            pid = int(entry)
+            stat = _stat(pid)
+            if stat is not None:
+                yield pid, stat
+
+
+def _netns(pid: int) -> int | None:
+    try:
+        return os.stat(f"/proc/{pid}/ns/net").st_ino
+    except OSError:
+        return None

@@ -1,0 +1,192 @@
+"""The daemon on a real kernel: mistakes in its configuration, its death, its reload, garbage."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from netns.lab import Lab
+from netns.web import StopSignal
+from tests.integration.conftest import VIP, MakeLab, eventually, row, wait_for_state
+from tests.integration.keepalive import KeepAlive
+
+pytestmark = pytest.mark.integration
+
+CURL = ["curl", "--silent", "--show-error", "--max-time", "1"]
+VIRTUAL_SERVER: dict[str, Any] = {"name": '"web"', "address": f'"{VIP}"', "port": 80, "dscp": 10}
+
+
+def netfilter(lab: Lab) -> list[str]:
+    """All lines of the rules of the box's namespace, sorted, without their counters."""
+    listed = [
+        lab.run("box", command, check=True).stdout
+        for command in (["nft", "--stateless", "list", "ruleset"], ["iptables-save", "-t", "mangle"])
+    ]
+    return sorted(line for text in listed for line in text.splitlines() if line[:1] not in ("#", ":"))
+
+
+def run_box(lab: Lab, config: Path) -> subprocess.CompletedProcess[str]:
+    return lab.run("box", [sys.executable, "-m", "lb.cli", "run", "-c", str(config)], timeout=20)
+
+
+def write(path: Path, **changes: Any) -> Path:
+    """A box.toml with some of its virtual server's keys changed; `more` is appended."""
+    more = changes.pop("more", "")
+    keys = {**VIRTUAL_SERVER, **changes}
+    lines = [f"{key} = {value}" for key, value in keys.items()]
+    server = '[[virtual_server.real_server]]\nname = "rs1"\naddress = "10.80.1.2"\n'
+    path.write_text("\n".join(['name = "other"', "[[virtual_server]]", *lines, server, more]))
+    return path
+
+
+SECOND = """
+[[virtual_server]]
+name = "other"
+address = "192.0.2.11"
+port = 80
+dscp = 10
+[[virtual_server.real_server]]
+name = "rs2"
+address = "10.80.2.2"
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"aging_s": 60}, ["virtual_server[0].aging_s", "60", "120 to 3600"]),
+        ({"dscp": 64}, ["virtual_server[0].dscp", "64", "1 to 63"]),
+        ({"agingg_s": 600}, ["virtual_server[0].agingg_s", "unknown key"]),
+        ({"scheduler": '"fastest"'}, ["virtual_server[0].scheduler", "'fastest'", "'round-robin'"]),
+        ({"more": SECOND}, ["dscp 10", "'web'", "'other'", "1 to 63"]),
+    ],
+)
+def test_mistake_in_the_configuration_is_named_and_nothing_is_changed(
+    make_lab: MakeLab, tmp_path: Path, changes: dict[str, Any], words: list[str]
+) -> None:
+    lab = make_lab()
+    lab.stop_box()
+    before = netfilter(lab), sorted(os.listdir("/run/l4box"))
+    config = write(tmp_path / "box.toml", **changes)
+    for command in ("run", "check"):
+        done = lab.run("box", [sys.executable, "-m", "lb.cli", command, "-c", str(config)], timeout=20)
+        assert done.returncode == 3
+        for word in [str(config), *words]:
+            assert word in done.stderr
+        assert "Traceback" not in done.stderr
+    assert (netfilter(lab), sorted(os.listdir("/run/l4box"))) == before
+
+
+def test_sigterm_leaves_nothing_behind(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    assert any("l4box" in line for line in netfilter(lab))
+    lab.stop_box(StopSignal.TERM)
+    assert not any("l4box" in line for line in netfilter(lab))
+    assert not list(Path("/run/l4box").glob(f"{lab.name}.*"))
+
+
+def test_killed_daemon_is_a_dead_box_and_the_next_one_takes_over_its_leftovers(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    rules = netfilter(lab)
+    lab.stop_box(StopSignal.KILL)
+    assert lab.run("client", [*CURL, f"http://{VIP}/"]).returncode == 28, "a time-out: there is no bypass"
+    assert netfilter(lab) == rules
+    lab.start_box()
+    lab.wait_until_bound()
+    assert lab.run("client", [*CURL, f"http://{VIP}/"]).returncode == 0
+    assert netfilter(lab) == rules
+
+
+def test_second_daemon_of_the_same_name_is_refused_and_the_first_one_serves_on(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    done = run_box(lab, lab.directory / "box.toml")
+    assert done.returncode == 1
+    assert "already running" in done.stderr
+    assert lab.run("client", [*CURL, f"http://{VIP}/"]).returncode == 0
+
+
+def test_queue_that_another_box_has_is_refused_and_nothing_is_left_of_the_attempt(
+    make_lab: MakeLab, tmp_path: Path
+) -> None:
+    lab = make_lab()
+    before = netfilter(lab)
+    done = run_box(lab, write(tmp_path / "box.toml", address='"192.0.2.99"', dscp=11))
+    assert done.returncode == 1
+    assert "queue 0" in done.stderr
+    assert netfilter(lab) == before
+
+
+def test_reload_takes_a_server_away_and_brings_one_and_sessions_survive(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    config = lab.directory / "box.toml"
+    text = config.read_text()
+    with KeepAlive(lab, VIP) as client:
+        server = client.get()
+        other = next(name for name in ("rs1", "rs2", "rs3") if name != server)
+        _reload(lab, text.replace(f'name = "{other}"', 'name = "renamed"'))
+        eventually(lambda: {one["name"] for one in lab.box.servers()} >= {"renamed"}, "the new server")
+        wait_for_state(lab, "renamed", "ACTIVE")
+        assert row(lab, server)["sessions"] == 1
+        assert client.get() == server
+        _reload(lab, text + "\nnonsense = 1")
+        eventually(lambda: "nonsense" in lab.box_log.read_text(), "the mistake in the log")
+        assert client.get() == server
+        assert {one["name"] for one in lab.box.servers()} >= {"renamed"}
+
+
+def test_garbage_to_the_vip_is_dropped_counted_and_harmless(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    with KeepAlive(lab, VIP) as client:
+        server = client.get()
+        sent = 400
+        lab.run("client", [sys.executable, "-c", GARBAGE, VIP, str(sent)], check=True)
+        stats = eventually(
+            lambda: (
+                (stats := lab.box.stats())["queue"]["waiting"] == 0
+                and sum(stats["dropped"].values()) > sent / 4
+                and stats
+            ),
+            "the garbage counted",
+        )
+        assert stats["dropped"].get("internal_error", 0) == 0, json.dumps(stats["dropped"])
+        assert client.get() == server
+
+
+def test_packets_past_the_vip_are_not_queued(make_lab: MakeLab) -> None:
+    """What is not for a VIP is forwarded by the kernel and never seen by the box."""
+    lab = make_lab()
+    before = lab.box.stats()["queue"]["received"]
+    lab.run("client", ["ping", "-c", "3", "-i", "0.05", str(lab.node("rs1").address)])
+    assert lab.box.stats()["queue"]["received"] == before
+
+
+def _reload(lab: Lab, text: str) -> None:
+    (lab.directory / "box.toml").write_text(text)
+    [pid] = lab.running("box")[:1]
+    os.kill(pid, signal.SIGHUP)
+
+
+GARBAGE = """
+import random, socket, struct, sys
+vip, count = sys.argv[1], int(sys.argv[2])
+rng = random.Random(7)
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+probe.connect((vip, 80))
+me = probe.getsockname()[0]
+for number in range(count):
+    protocol = rng.choice([1, 6, 6, 6, 17])
+    body = rng.randbytes(rng.choice([4, 8, 19, 20, 21, 40, 200]))
+    if protocol == 6:
+        body = struct.pack("!HH", rng.randrange(1024, 65536), 80) + body[4:]
+    fields = 0x45, rng.randrange(256), 20 + len(body), number, 0, 64, protocol, 0
+    addresses = socket.inet_aton(me) + socket.inet_aton(vip)
+    raw.sendto(struct.pack("!BBHHHBBH", *fields) + addresses + body, (vip, 0))
+"""
