@@ -1,0 +1,64 @@
+# make exits 2 when a command fails, whatever the command's own code; it prints that code last: "Error 5" is a
+# missing privilege or kernel feature, as the message above it says. scripts/setup and bin/l4lab exit 5 themselves.
+BIN := .venv/bin
+UNIT := $(BIN)/pytest tests/unit --cov=lb.core --cov-branch --cov-fail-under=100
+LOCK := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-options $(ARGS)
+DOCTOR := found=$$($(BIN)/l4lab doctor) || { rc=$$?; echo "$$found" | grep -v '^ok ' >&2; exit $$rc; }
+export PATH := $(PATH):/usr/sbin:/sbin
+
+define NEXT
+
+Try next:
+  $(BIN)/l4lab exec client -- curl -s http://192.0.2.10/  # a page through the box; again: the next server's
+  $(BIN)/l4box show servers                               # what the box knows of its servers
+  $(BIN)/l4box events --follow                            # in another terminal, for the next command's effect:
+  $(BIN)/l4lab server rs1 health-off                      # as a deploy begins; SUSPECT, FAILED within 20 s
+  $(BIN)/l4lab status                                     # the nodes, and what runs on them
+endef
+export NEXT
+
+.PHONY: help setup lab lab-down test test-unit check lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what the lab needs: system packages, and Python packages into .venv (root)
+	@scripts/setup lab
+
+lab: setup ## start the box, its servers and clients, and say what to try (root)
+	@$(DOCTOR)
+	@$(BIN)/l4lab up
+	@$(BIN)/l4lab status
+	@echo "$$NEXT"
+
+lab-down: setup ## stop the lab and remove all it made (root)
+	@$(BIN)/l4lab down
+
+test: ## every test: the core alone, then the box and lab on this kernel (root)
+	@scripts/setup test
+	@$(DOCTOR)
+	$(UNIT)
+	$(BIN)/pytest tests/integration
+
+test-unit: ## the core's tests, every branch of it covered
+	@scripts/setup dev
+	$(UNIT)
+
+check: ## lint, format, types, layering
+	@scripts/setup dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+lock: ## bring the locks up to pyproject.toml; ARGS=--upgrade takes the newest of everything
+	@scripts/setup dev
+	$(LOCK) -o requirements-build.txt requirements-build.in
+	$(LOCK) --generate-hashes -o requirements.txt pyproject.toml
+	$(LOCK) --generate-hashes -c requirements.txt --extra test --extra check --extra dev \
+		-o requirements-dev.txt pyproject.toml
+
+clean: ## remove .venv, caches and build output (lab-down first)
+	rm -rf .venv build .coverage .hypothesis .*_cache *.egg-info
+	find lb netns tests -name __pycache__ -prune -exec rm -rf {} +
