@@ -113,7 +113,7 @@ class Box:
         if isinstance(fields, Drop):
             return self.count_drop(fields)
         if fields.protocol in (ICMP, ICMPV6):
-            return self._handle_icmp(packet)
+            return self._handle_icmp(now, packet)
         if fields.flags & SYN and fields.flags & (FIN | RST):
             return self.count_drop(Drop.FLAGS)
         slot = self.table.find(fields.protocol, fields.key)
@@ -164,17 +164,18 @@ class Box:
         if packet.flags & (SYN | ACK) == SYN:
             return self._open(now, service, packet, SessionState.SYN)
         if service.settings.on_no_entry is Policy.FORWARD and not packet.flags & RST:
-            return self._open(now, service, packet, SessionState.ESTABLISHED)
+            state = SessionState.FIN if packet.flags & FIN else SessionState.ESTABLISHED
+            return self._open(now, service, packet, state)
         return self._refuse(packet, Drop.NO_ENTRY, service.settings.on_no_entry)
 
-    def _handle_icmp(self, packet: bytes) -> int:
+    def _handle_icmp(self, now: float, packet: bytes) -> int:
         """An error about a packet that a server sent as the VIP goes to that server; it refreshes nothing."""
         found = read_icmp(packet)
         if isinstance(found, Drop):
             return self.count_drop(found)
         protocol, key = found
         slot = self.table.index.get(protocol, {}).get(key, NONE)
-        if not slot or self.table.state[slot] >= SessionState.RESET:
+        if not slot or self.table.state[slot] >= SessionState.RESET or self.table.expired(slot, now):
             return self.count_drop(Drop.ICMP)
         self.forwarded += 1
         return self.table.server[slot]
@@ -268,8 +269,7 @@ class Box:
         """
         self.fleet.shut_down(now, server)
         timeout_s = server.service.settings.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
-        if timeout_s:
-            self.failover.drain(now, server, timeout_s)
+        self.failover.drain(now, server, timeout_s)
 
     def clear_session(self, now: float, slot: int) -> None:
         """Remove a session without a word to anyone."""

@@ -15,7 +15,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from heapq import heappop, heappush
 from math import inf
 from typing import Final
 
@@ -103,8 +102,7 @@ class Failover:
         self._jobs: dict[str, deque[_Job]] = {}  # by virtual server: each has a pace of its own
         self._due: dict[str, float] = {}
         self._unheard: deque[tuple[float, int, bytes, int]] = deque()  # due, slot, key, probes left
-        self._drains: list[tuple[float, int]] = []  # heap of time, server id
-        self._draining: dict[int, tuple[float, RealServer]] = {}
+        self._draining: dict[RealServer, float] = {}  # when it is to be reset
         table.tombstone_s = max(RETENTION_S, RETENTION_REAL_S * real_second)
 
     # Whole servers
@@ -118,16 +116,16 @@ class Failover:
         self._events.append(ResetStarted(now, server.service.name, server.name, reason, server.sessions))
 
     def drain(self, now: float, server: RealServer, timeout_s: float) -> None:
-        """Reset what the server, which is shut down, still has after `timeout_s`."""
-        self._draining[server.id] = (now + timeout_s, server)
-        heappush(self._drains, (now + timeout_s, server.id))
+        """Reset what the server, which is shut down, still has after `timeout_s`; 0 for never."""
+        self._draining.pop(server, None)
+        if timeout_s:
+            self._draining[server] = now + timeout_s
 
     def handle_timer(self, now: float) -> None:
         """Do what is due, a bounded part of it."""
-        while self._drains and self._drains[0][0] <= now:
-            due, server_id = heappop(self._drains)
-            deadline, server = self._draining[server_id]
-            if deadline == due and server.state is ServerState.SHUTDOWN:
+        for server in [server for server, due in self._draining.items() if due <= now]:
+            del self._draining[server]
+            if server.state is ServerState.SHUTDOWN and self._has(server):
                 self.reset_server(now, server, ResetReason.DRAIN)
         for name in [name for name, due in self._due.items() if due <= now]:
             self._work(now, name)
@@ -138,7 +136,7 @@ class Failover:
         return min(
             min(self._due.values(), default=inf),
             self._unheard[0][0] if self._unheard else inf,
-            self._drains[0][0] if self._drains else inf,
+            min(self._draining.values(), default=inf),
         )
 
     def _work(self, now: float, name: str) -> None:
@@ -148,7 +146,7 @@ class Failover:
         allowed = (now - job.paced_from) * pace + 1 if pace else inf
         for _ in range(BUDGET):
             slot = self._table.oldest(job.server.id)
-            if slot == NONE or self._table.created[slot] > job.started:
+            if slot == NONE or self._table.created[slot] > job.started or not self._has(job.server):
                 self._end(now, name, job)
                 return
             if job.packets >= allowed:
@@ -156,6 +154,10 @@ class Failover:
             job.packets += self.reset_session(now, slot, job.reason)
             job.sessions += 1
         self._due[name] = max(now, job.paced_from + job.packets / pace) if pace else now
+
+    def _has(self, server: RealServer) -> bool:
+        """Whether the server is still configured; another may have its number by now."""
+        return self._servers.get(server.id) is server
 
     def _end(self, now: float, name: str, job: _Job) -> None:
         jobs = self._jobs[name]
@@ -205,6 +207,8 @@ class Failover:
 
     def reset_aged(self, slot: int) -> None:
         """Tell the client of a session that is about to age out; nothing is kept of it."""
+        if self._table.protocol[slot] != TCP:
+            return
         client, client_port, vip, port = split(self._table.key[slot])
         seq = self._table.ack[slot]
         self._packets.append(segment(vip, port, client, client_port, seq=seq, ack=0, flags=RST))
@@ -215,13 +219,12 @@ class Failover:
     def handle_packet(self, now: float, slot: int, packet: Packet) -> None:
         """A packet, not a new connection's, came for a session that was reset."""
         table = self._table
-        if packet.flags & RST:  # the client's side is gone
+        answer = reset_for(packet)
+        if answer is None:  # a RST: the client's side is gone
             self.forget(slot)
             return
-        answer = reset_for(packet)
-        if answer is not None:
-            self._packets.append(answer)
-            self.sent[_REASONS[table.tag[slot]], "client"] += 1
+        self._packets.append(answer)
+        self.sent[_REASONS[table.tag[slot]], "client"] += 1
         table.last_seen[slot] = now
         if table.state[slot] == SessionState.RESET:
             table.state[slot] = SessionState.CHALLENGED

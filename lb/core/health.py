@@ -79,10 +79,13 @@ class Health:
     def __init__(self, retries: int, *, fail_on_bad_status: bool) -> None:
         """`fail_on_bad_status`: a bad status fails the server at once, whatever retries are left."""
         self.state = ServerState.ENABLED
-        self.configure(retries, fail_on_bad_status=fail_on_bad_status)
+        self.retries_left = self._retries = retries
+        self._fail_on_bad_status = fail_on_bad_status
 
     def configure(self, retries: int, *, fail_on_bad_status: bool) -> None:
-        self._retries = self.retries_left = retries
+        """Take other settings; misses that were counted still count."""
+        self.retries_left += retries - self._retries
+        self._retries = retries
         self._fail_on_bad_status = fail_on_bad_status
 
     def signal(self, signal: Signal) -> bool:

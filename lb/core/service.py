@@ -92,7 +92,7 @@ class ServiceSettings:
 class RealServer:
     """A real server of one virtual server. `id` is its number in verdicts and in the session table."""
 
-    __slots__ = ("check_round", "epoch", "flows", "health", "id", "phase", "service", "sessions", "settings")
+    __slots__ = ("epoch", "flows", "health", "id", "phase", "service", "sessions", "settings")
 
     def __init__(
         self, server_id: int, service: VirtualServer, settings: ServerSettings, phase: float
@@ -107,7 +107,6 @@ class RealServer:
         """Sessions it was ever given."""
         self.phase = phase
         """Its checks are at `phase` + n intervals, box seconds."""
-        self.check_round = 0
         self.epoch = 0
         """Names the run of checks it is in, so that the end of a check from an earlier run is told apart."""
 
@@ -136,8 +135,9 @@ class RealServer:
     def next_check(self, now: float) -> float:
         """The time of the check after the one at `now`: the next in its own phase."""
         interval_s = self.service.settings.check.interval_s
-        self.check_round = max(self.check_round + 1, floor((now - self.phase) / interval_s) + 1)
-        return self.phase + self.check_round * interval_s
+        # A timer that was due at a round comes no earlier than it, but for the last bits of a float.
+        done = floor((now - self.phase) / interval_s + 1e-6)
+        return self.phase + (done + 1) * interval_s
 
 
 class VirtualServer:

@@ -135,6 +135,8 @@ class SessionTable:
         self._by_server = _Chains()
         self._by_tick = _Chains()
         self._ticks: list[int] = []  # a heap of the ticks that have, or had, a chain
+        self._known_ticks: set[int] = set()  # the same
+        self._rescan = NONE  # the next slot to be scheduled anew, after an idle timeout became shorter
         self._free = NONE  # free slots are linked through _by_server.next
 
     def __len__(self) -> int:
@@ -142,8 +144,10 @@ class SessionTable:
         return len(self.index[6]) + len(self.index[17]) - self.tombstones
 
     def set_aging(self, server: int, aging_s: float) -> None:
-        """The idle timeout of this server's sessions, from their next packet on."""
+        """The idle timeout of this server's sessions, those that are there included."""
         self.aging_s.extend([0.0] * (server + 1 - len(self.aging_s)))
+        if aging_s < self.aging_s[server]:
+            self._rescan = 1
         self.aging_s[server] = aging_s
 
     def full(self) -> bool:
@@ -219,16 +223,21 @@ class SessionTable:
 
     def next_deadline(self) -> float:
         """When `sweep` has something to look at, or infinity."""
+        if self._rescan:
+            return -math.inf
         return self._ticks[0] * TICK_S if self._ticks else math.inf
 
     def sweep(self, now: float, budget: int) -> list[int]:
         """The slots, still in the table, that have expired by `now`; looks at `budget` sessions at most."""
         found: list[int] = []
         heads = self._by_tick.heads
+        while budget and self._rescan:
+            budget -= 1
+            self._reschedule_next()
         while budget and self._ticks and self._ticks[0] * TICK_S <= now:
             slot = heads.get(self._ticks[0], NONE)
             if not slot:
-                heappop(self._ticks)
+                self._known_ticks.remove(heappop(self._ticks))
                 continue
             budget -= 1
             self._by_tick.leave(slot)
@@ -284,9 +293,17 @@ class SessionTable:
 
     def _schedule(self, slot: int) -> None:
         tick = math.ceil((self.last_seen[slot] + self.timeout_s(slot)) / TICK_S)
-        if tick not in self._by_tick.heads:
+        if tick not in self._known_ticks:
+            self._known_ticks.add(tick)
             heappush(self._ticks, tick)
         self._by_tick.join(tick, slot)
+
+    def _reschedule_next(self) -> None:
+        slot = self._rescan
+        self._rescan = slot + 1 if slot + 1 < len(self.key) else NONE
+        if slot < len(self.key) and self.server[slot]:
+            self._by_tick.leave(slot)
+            self._schedule(slot)
 
     def _grow(self) -> int:
         """One more slot in every column; it is free and linked to no other."""
