@@ -181,6 +181,9 @@ class BoxConfig(Strict):
 
     name: Name = "l4box"
     speed: Annotated[float, _between(1, 100)] = 1.0
+    rewrite: Literal["kernel", "userspace"] = Field(
+        default="kernel", description="where destination and DSCP are written; the same on the wire"
+    )
     queue: Queue = Queue()
     sessions: Sessions = Sessions()
     events: Events = Events()

@@ -35,7 +35,7 @@ from lb.core.service import RealServer
 from lb.journal import Journal
 from lb.linux import datapath, lock, netfilter, preflight, probe, rules
 from lb.linux.inject import Injector
-from lb.linux.queue import PacketQueue, QueueTaken
+from lb.linux.queue import COPY_ALL, COPY_HEADERS, PacketQueue, QueueTaken
 from lb.metrics import QueueStatistics
 
 OK = 0
@@ -43,7 +43,7 @@ FAILED = 1
 BAD_CONFIG = 3
 MISSING = 5
 
-_FIXED = ("name", "speed", "queue", "sessions", "events", "log")
+_FIXED = ("name", "speed", "rewrite", "queue", "sessions", "events", "log")
 """Keys that a reload leaves as they were."""
 
 _log = structlog.get_logger()
@@ -105,8 +105,11 @@ class Daemon:
         self._loop.add_signal_handler(signal.SIGHUP, self.reload)
         with ExitStack() as held:
             self._injector = held.enter_context(Injector())
-            handler = datapath.userspace(self.box, self.now, self._rewriters)
-            self._queue = PacketQueue(self._config.queue.number, self._config.queue.length, handler)
+            if self._config.rewrite == "kernel":
+                handler, copy = datapath.kernel(self.box, self.now), COPY_HEADERS
+            else:
+                handler, copy = datapath.userspace(self.box, self.now, self._rewriters), COPY_ALL
+            self._queue = PacketQueue(self._config.queue.number, self._config.queue.length, handler, copy)
             held.callback(self._queue.close)
             self._configure()
             self._rules = self._render()
@@ -267,6 +270,7 @@ class Daemon:
                 )
                 for virtual in self._config.virtual_server
             ],
+            self._config.rewrite,
         )
 
     def _request(self, server: RealServer) -> probe.Request:

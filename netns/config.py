@@ -112,6 +112,7 @@ class LabEvents(Events):
 class BoxOptions(Strict):
     """Settings that go to the box as they are."""
 
+    rewrite: Literal["kernel", "userspace"] = "kernel"
     queue: Queue = Queue()
     sessions: Sessions = Sessions()
     events: LabEvents = LabEvents()

@@ -11,7 +11,7 @@ from pathlib import Path
 RUN_DIRECTORY = Path("/run/l4box")
 
 
-class AlreadyRunning(Exception):  # noqa: N818 (reads as what happened)
+class AlreadyRunning(Exception):
     """A daemon of this name is alive; `pid` is None while it has not said."""
 
     def __init__(self, name: str, pid: int | None) -> None:

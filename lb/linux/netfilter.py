@@ -27,11 +27,11 @@ class RulesError(Exception):
     """The rules are not in place."""
 
 
-class RulesRefused(RulesError):  # noqa: N818 (reads as what happened)
+class RulesRefused(RulesError):
     """`nft` or `iptables` refused; the message has the command and its own words."""
 
 
-class NameTaken(RulesError):  # noqa: N818
+class NameTaken(RulesError):
     """Something of our name exists that l4box did not make; the message says how to get rid of it."""
 
 

@@ -12,7 +12,7 @@ from lb.linux import netfilter, rules
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}  # linux/capability.h
 
 
-class Missing(Exception):  # noqa: N818 (reads as what happened)
+class Missing(Exception):
     """The machine lacks something; `problems` has a line for each, with the fix."""
 
     def __init__(self, problems: list[str]) -> None:

@@ -43,6 +43,7 @@ def test_box_changes_destination_and_dscp_and_nothing_else(make_lab: MakeLab, tm
         page = lab.run("client", [*CURL, f"http://{VIP}/"], check=True).stdout.strip()
     seen = packets(capture.path)
     server = str(lab.node(page).address)
+    seen = [(point, packet) for point, packet in seen if packet.src == str(lab.node("client").address)]
     client = [packet for point, packet in seen if point == "client" and packet.dst == VIP]
     into_box = [packet for point, packet in seen if point == "box" and packet.dst == VIP]
     out_of_box = [packet for point, packet in seen if point == "box" and packet.dst == server]
@@ -85,8 +86,14 @@ def test_ecn_bits_are_kept_and_a_dscp_of_the_clients_own_is_replaced(
     assert [packet.tos for packet in out if packet.src == client] == [10 << 2 | ecn for ecn in range(4)]
 
 
-def test_an_upload_and_a_download_arrive_whole(make_lab: MakeLab, tmp_path: Path) -> None:
-    lab = make_lab(lab={"server": [{"name": "rs1"}]}, health_check={"kind": "l4"})
+@pytest.mark.parametrize("offload", [False, True])
+@pytest.mark.parametrize("rewrite", ["userspace", "kernel"])
+def test_an_upload_and_a_download_arrive_whole(
+    make_lab: MakeLab, tmp_path: Path, rewrite: str, offload: bool
+) -> None:
+    """With offload a sender hands over up to 64 KiB at a time; rewriting in the kernel takes that whole."""
+    one_server = {"server": [{"name": "rs1"}], "offload": offload, "box": {"rewrite": rewrite}}
+    lab = make_lab(lab=one_server, health_check={"kind": "l4"})
     sent = tmp_path / "sent"
     sent.write_bytes(bytes(range(256)) * 3_500)
     (lab.web("rs1").root / "large").write_bytes(bytes(range(256)) * 40_000)
@@ -99,6 +106,9 @@ def test_an_upload_and_a_download_arrive_whole(make_lab: MakeLab, tmp_path: Path
         assert sink.stdout.readline() == "listening\n"
         lab.run("client", [sys.executable, "-c", SEND, VIP, str(sent)], check=True)
         assert sink.stdout.readline().strip() == hashlib.sha256(sent.read_bytes()).hexdigest()
+    [session] = [row for row in lab.box.sessions() if row["bytes"] > sent.stat().st_size]
+    mean = session["bytes"] / session["packets"]
+    assert (mean > 1500) == (offload and rewrite == "kernel"), "super-packets come whole, or not at all"
     assert nstat(lab, "rs1", "TcpInCsumErrors") == 0
 
 
