@@ -10,7 +10,7 @@ import tomllib
 from collections import Counter
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +18,9 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
     StringConstraints,
     ValidationError,
     model_validator,
@@ -27,7 +30,16 @@ from pydantic_core import PydanticCustomError
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
 """Names appear in nftables tables, namespaces and file names: lower-case letters, digits, dashes."""
 
-Address = Annotated[IPv4Address | IPv6Address, PlainValidator(ip_address)]
+
+def _address(value: object) -> IPv4Address | IPv6Address:
+    if isinstance(value, IPv4Address | IPv6Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not an IPv4 or IPv6 address in quotes")  # noqa: TRY004 - pydantic's
+    return ip_address(value)
+
+
+Address = Annotated[IPv4Address | IPv6Address, PlainValidator(_address)]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -65,10 +77,10 @@ class HealthCheck(Strict):
 
     kind: Literal["l7", "l4"] = "l7"
     url: Annotated[str, StringConstraints(pattern=r"^/[!-~]*$")] = "/health_check.html"
-    expect: tuple[Annotated[int, _between(100, 599)], ...] = Field(default=(200,), min_length=1)
-    interval_s: Annotated[float, _between(1, 120)] = 10.0
-    retries: Annotated[int, _between(0, 10)] = 1
-    timeout_s: Annotated[float, _between(0.1, 60)] = 1.0
+    expect: tuple[Annotated[StrictInt, _between(100, 599)], ...] = Field(default=(200,), min_length=1)
+    interval_s: Annotated[StrictFloat, _between(1, 120)] = 10.0
+    retries: Annotated[StrictInt, _between(0, 10)] = 1
+    timeout_s: Annotated[StrictFloat, _between(0.1, 60)] = 1.0
     on_bad_status: Literal["count", "immediate"] = "count"
     path: Literal["dsr", "direct"] = "dsr"
 
@@ -85,10 +97,10 @@ class ResetOnPortFail(Strict):
     Sides, mode and pace hold for every reset: an administrator's, and after `drain_timeout_s`, too.
     """
 
-    enabled: bool = False
+    enabled: StrictBool = False
     sides: Literal["client", "server", "both"] = "client"
     mode: Literal["precise", "naive"] = "precise"
-    pace: Annotated[float, _between(0, 1_000_000)] = Field(
+    pace: Annotated[StrictFloat, _between(0, 1_000_000)] = Field(
         default=0.0, description="resets per box second; 0 for as many as can be sent"
     )
 
@@ -98,7 +110,7 @@ class RealServer(Strict):
 
     name: Name
     address: Address
-    weight: Annotated[int, _between(1, 65535)] = 1
+    weight: Annotated[StrictInt, _between(1, 65535)] = 1
 
 
 class VirtualServer(Strict):
@@ -106,20 +118,20 @@ class VirtualServer(Strict):
 
     name: Name
     address: Address
-    port: Annotated[int, _between(1, 65535)]
+    port: Annotated[StrictInt, _between(1, 65535)]
     protocol: Literal["tcp", "udp"] = "tcp"
-    dscp: Annotated[int, _between(1, 63)]
+    dscp: Annotated[StrictInt, _between(1, 63)]
     scheduler: Literal["round-robin", "weighted-round-robin", "least-connections", "source-hash"] = (
         "round-robin"
     )
-    aging_s: Annotated[float, _between(120, 3600)] = 600.0
+    aging_s: Annotated[StrictFloat, _between(120, 3600)] = 600.0
     on_port_reuse: Literal["schedule", "keep"] = "schedule"
     on_no_entry: Literal["reset", "drop", "forward"] = "reset"
     on_no_server: Literal["reset", "drop"] = "reset"
     on_table_full: Literal["reset", "drop"] = "reset"
     reset_on_port_fail: ResetOnPortFail = ResetOnPortFail()
-    reset_on_aging: bool = False
-    drain_timeout_s: Annotated[float, _between(0, 86_400)] = Field(
+    reset_on_aging: StrictBool = False
+    drain_timeout_s: Annotated[StrictFloat, _between(0, 86_400)] = Field(
         default=0.0, description="after this long a shut-down server's sessions are reset; 0 for never"
     )
     health_check: HealthCheck = HealthCheck()
@@ -148,8 +160,8 @@ class VirtualServer(Strict):
 class Queue(Strict):
     """The netfilter queue the packets come through."""
 
-    number: Annotated[int, _between(0, 65535)] = 0
-    length: Annotated[int, _between(64, 1_000_000)] = Field(
+    number: Annotated[StrictInt, _between(0, 65535)] = 0
+    length: Annotated[StrictInt, _between(64, 1_000_000)] = Field(
         default=8192, description="packets the kernel holds before it drops"
     )
 
@@ -157,16 +169,16 @@ class Queue(Strict):
 class Sessions(Strict):
     """The session table."""
 
-    limit: Annotated[int, _between(1, 16_000_000)] = 1_000_000
+    limit: Annotated[StrictInt, _between(1, 16_000_000)] = 1_000_000
 
 
 class Events(Strict):
     """What the event stream carries."""
 
-    keep: Annotated[int, _between(1, 1_000_000)] = Field(
+    keep: Annotated[StrictInt, _between(1, 1_000_000)] = Field(
         default=10_000, description="events kept for a reader that comes late"
     )
-    sessions: bool = Field(default=False, description="report every session opened and removed")
+    sessions: StrictBool = Field(default=False, description="report every session opened and removed")
 
 
 class Log(Strict):
@@ -180,7 +192,7 @@ class BoxConfig(Strict):
     """A whole `box.toml`."""
 
     name: Name = "l4box"
-    speed: Annotated[float, _between(1, 100)] = 1.0
+    speed: Annotated[StrictFloat, _between(1, 100)] = 1.0
     rewrite: Literal["kernel", "userspace"] = Field(
         default="kernel", description="where destination and DSCP are written; the same on the wire"
     )
@@ -236,7 +248,7 @@ class BoxConfig(Strict):
 def load(path: Path) -> BoxConfig:
     """Read and check `path`; raises ConfigError."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigError(str(path), [f"can't be read: {reason}"]) from error
@@ -252,7 +264,7 @@ def parse(model: type[Model], document: dict[str, Any], source: str) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(source, [_explain(problem) for problem in _causes(error)]) from None
+        raise ConfigError(source, [_explain(problem, model) for problem in _causes(error)]) from None
 
 
 def _causes(error: ValidationError) -> list[Any]:
@@ -269,14 +281,15 @@ def _causes(error: ValidationError) -> list[Any]:
     return [problem for problem in problems if not follows(problem)]
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, model: type[BaseModel]) -> str:
     """One line of a validation error: key, value, what is allowed."""
     key = ""
     for part in problem["loc"]:
         key += f"[{part}]" if isinstance(part, int) else f".{part}" if key else str(part)
     match problem["type"]:
         case "extra_forbidden":
-            return f"{key}: unknown key"
+            allowed = ", ".join(_table(model, problem["loc"][:-1]).model_fields)
+            return f"{key}: unknown key; there are {allowed}"
         case "missing":
             return f"{key}: missing, a value is required"
         case "value_error":
@@ -284,6 +297,15 @@ def _explain(problem: Any) -> str:
             return f"{key}: {message}" if key else message
         case _:
             return f"{key} = {_shown(problem['input'])}: {_lower_first(problem['msg'])}"
+
+
+def _table(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model of the table at this place in a document."""
+    for key in path:
+        if isinstance(key, str):
+            annotation: Any = model.model_fields[key].annotation
+            model = next((kind for kind in get_args(annotation) if kind is not ...), annotation)
+    return model
 
 
 def _shown(value: Any) -> str:

@@ -87,7 +87,7 @@ def decide(config: LabConfig) -> LabConfig:
         if server.web == "nginx" and nginx is None:
             raise MissingError(
                 f'server {server.name!r} has web = "nginx", which is not installed: '
-                f'`apt-get install nginx-light`, or web = "builtin"'
+                f'`apt-get install nginx`, or web = "builtin"'
             )
         servers.append(server.model_copy(update={"web": server.web or ("nginx" if nginx else "builtin")}))
     return config.model_copy(update={"server": tuple(servers)})
@@ -124,7 +124,7 @@ def command(web: Web) -> list[str]:
     if web.kind == "nginx":
         nginx = installed("nginx")
         if nginx is None:
-            raise MissingError("nginx is not installed any more: `apt-get install nginx-light`")
+            raise MissingError("nginx is not installed any more: `apt-get install nginx`")
         return [nginx, "-p", str(web.directory), "-c", "nginx.conf", "-e", "error.log"]
     ports = [str(port) for port in web.ports]
     log = ["--access-log", str(web.access_log)]

@@ -37,7 +37,7 @@ from lb.core.packet import (
 )
 from lb.core.reset import reset_for
 from lb.core.service import Policy, PortReuse, RealServer, ServiceSettings, VirtualServer
-from lb.core.session import NONE, SessionState, SessionTable
+from lb.core.session import NONE, SHARD, SessionState, SessionTable
 
 DROPPED: Final = 0
 """The verdict for a packet that goes nowhere. Servers have ids from 1 on."""
@@ -72,7 +72,7 @@ class Box:
         self.failover = Failover(
             self.table, self._packets, self._events, self.fleet.servers, self._remove, real_second
         )
-        self._find_tcp = self.table.index[TCP].get
+        self._tcp_shards = self.table.index[TCP]
 
     # Packets
 
@@ -90,7 +90,7 @@ class Box:
                 and flags & (ACK | SYN | RST | FIN) == ACK
                 and not fragment & 0x3FFF
             ):
-                slot = self._find_tcp(key)
+                slot = self._tcp_shards[key[SHARD]].get(key)
                 payload = length - 20 - (offset >> 2 & 0x3C)
                 table = self.table
                 if slot and payload >= 0 and offset >= 0x50 and table.state[slot] == _ESTABLISHED:
@@ -136,8 +136,8 @@ class Box:
         server = self.fleet.servers[table.server[slot]]
         if packet.protocol == TCP:
             if packet.flags & RST:
+                self._forward(now, slot, packet)
                 self._remove(now, slot, Removal.CLIENT_RST)
-                self.forwarded += 1
                 return server.id
             opens = packet.flags & (SYN | ACK) == SYN
             if opens and packet.seq != table.isn[slot]:  # the same number: the first SYN, retransmitted
@@ -174,7 +174,7 @@ class Box:
         if isinstance(found, Drop):
             return self.count_drop(found)
         protocol, key = found
-        slot = self.table.index.get(protocol, {}).get(key, NONE)
+        slot = self.table.find(protocol, key)
         if not slot or self.table.state[slot] >= SessionState.RESET or self.table.expired(slot, now):
             return self.count_drop(Drop.ICMP)
         self.forwarded += 1
@@ -268,6 +268,8 @@ class Box:
         What is left after the timeout, by default the virtual server's, is reset; 0 for never.
         """
         self.fleet.shut_down(now, server)
+        if not server.sessions:
+            self._events.append(Drained(now, server.service.name, server.name))
         timeout_s = server.service.settings.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
         self.failover.drain(now, server, timeout_s)
 

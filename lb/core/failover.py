@@ -49,13 +49,16 @@ class Outcome(Enum):
     CHALLENGED = "challenged"
     """Something came, a challenge ACK or data, and was answered with the exact reset."""
     PROBED = "probed"
-    """A SYN was needed to hear from the client."""
+    """A SYN drew the challenge ACK, which was answered with the exact reset."""
+    SILENT = "silent"
+    """Nothing came, not even in answer to SYNs: the client is gone, or cut off."""
 
 
 _OUTCOMES: Final = {
     SessionState.RESET: Outcome.ACCEPTED,
     SessionState.CHALLENGED: Outcome.CHALLENGED,
-    SessionState.PROBED: Outcome.PROBED,
+    SessionState.PROBED: Outcome.SILENT,
+    SessionState.DRAWN: Outcome.PROBED,
 }
 _REASONS: Final = tuple(ResetReason)
 
@@ -220,7 +223,9 @@ class Failover:
         """A packet, not a new connection's, came for a session that was reset."""
         table = self._table
         answer = reset_for(packet)
-        if answer is None:  # a RST: the client's side is gone
+        if answer is None:  # a RST, the answer to a SYN: the reset had been accepted
+            if table.state[slot] == SessionState.PROBED:
+                table.state[slot] = SessionState.RESET
             self.forget(slot)
             return
         self._packets.append(answer)
@@ -228,6 +233,8 @@ class Failover:
         table.last_seen[slot] = now
         if table.state[slot] == SessionState.RESET:
             table.state[slot] = SessionState.CHALLENGED
+        elif table.state[slot] == SessionState.PROBED:
+            table.state[slot] = SessionState.DRAWN
 
     def forget(self, slot: int) -> None:
         """Remove a tombstone: its time is over, or its client is gone or opens a new connection."""
@@ -248,7 +255,8 @@ class Failover:
                 seq = table.ack[slot]
                 self._packets.append(segment(vip, port, client, client_port, seq=seq, ack=0, flags=SYN))
                 self.probes += 1
-                table.state[slot] = SessionState.PROBED
+                if table.state[slot] == SessionState.RESET:
+                    table.state[slot] = SessionState.PROBED
                 left -= 1
             if left:
                 self._unheard.append((self._next_probe(now), slot, key, left))

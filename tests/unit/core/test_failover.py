@@ -283,7 +283,7 @@ def test_probes_are_few_and_500_ms_of_real_time_apart_at_any_speed(speed: float)
     assert len(sent) == PROBES
     assert all(later - earlier >= 0.49 * speed for earlier, later in pairwise(sent))
     talk.wait(61)
-    assert outcomes(talk) == {Outcome.PROBED: 1}
+    assert outcomes(talk) == {Outcome.SILENT: 1}
 
 
 def test_client_that_answers_a_probe_with_a_reset_is_asked_no_more() -> None:
@@ -295,8 +295,21 @@ def test_client_that_answers_a_probe_with_a_reset_is_asked_no_more() -> None:
     talk.wait(10)
 
     assert talk.packets == []
-    assert outcomes(talk) == {Outcome.PROBED: 1}
+    assert outcomes(talk) == {Outcome.ACCEPTED: 1}
     assert talk.send(tcp("A", seq=ISN + 11, ack=9, port=1)) == "no_entry"
+
+
+def test_challenge_ack_that_a_probe_draws_is_answered_with_the_exact_reset() -> None:
+    talk = busy_then_failed()
+    talk.wait(0.5)
+    assert str(talk.reply()[TCP].flags) == "S"
+    for ack in (88_000, 88_100):
+        assert talk.send(tcp("A", seq=ISN + 11, ack=ack, port=1)) == "session_reset"
+        assert numbers(talk.reply()) == ("R", ack, 0)
+    talk.wait(0.6)
+    assert talk.send(tcp("R", seq=0, port=1)) == "session_reset"
+
+    assert outcomes(talk) == {Outcome.PROBED: 1}
 
 
 def test_client_that_was_just_heard_of_is_not_probed_until_500_ms_of_silence() -> None:

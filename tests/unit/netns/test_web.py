@@ -87,5 +87,5 @@ def test_web_server_is_nginx_where_installed_else_the_built_in_one(monkeypatch: 
 def test_nginx_asked_for_and_not_installed_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "installed", lambda _: None)
     config = parse(LabConfig, {"server": [{"name": "rs1", "web": "nginx"}]}, "test")
-    with pytest.raises(MissingError, match="apt-get install nginx-light"):
+    with pytest.raises(MissingError, match="apt-get install nginx"):
         web.decide(config)
