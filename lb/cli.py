@@ -127,6 +127,10 @@ def session_filters(command: Command) -> Command:
     return command
 
 
+def all_sessions(command: Command) -> Command:
+    return click.option("--all", "everything", is_flag=True, help="Every session.")(command)
+
+
 def _print_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
@@ -232,21 +236,45 @@ def _complete_server(ctx: click.Context, _: click.Parameter, incomplete: str) ->
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 
-def _change(action: str, text: str) -> None:
-    """Add `server ACTION NAME`."""
-
-    @server.command(name=action, help=text)
-    @click.argument("name", shell_complete=_complete_server)
-    @click.option("--virtual-server", help="Only in this virtual server; else in all that have it.")
-    @as_json
-    def change(name: str, virtual_server: str | None, as_json: bool) -> None:
-        with connected() as box:
-            _print_servers(getattr(box, action)(name, virtual_server), as_json)
+def one_server(command: Command) -> Command:
+    for parameter in (
+        as_json,
+        click.option("--virtual-server", help="Only in this virtual server; else in all that have it."),
+        click.argument("name", shell_complete=_complete_server),
+    ):
+        command = parameter(command)
+    return command
 
 
-_change("enable", "Check the server again; it gets new flows after the first success.")
-_change("disable", "No new flows and no checks; sessions stay.")
-_change("shutdown", "No new flows and no checks; an event tells when the last session has gone.")
+@server.command()
+@one_server
+def enable(name: str, virtual_server: str | None, as_json: bool) -> None:
+    """Check the server again; it gets new flows after the first success."""
+    with connected() as box:
+        _print_servers(box.enable(name, virtual_server), as_json)
+
+
+@server.command()
+@one_server
+@click.option("--reset", is_flag=True, help="Reset its sessions, as reset_on_port_fail says; an event tells.")
+def disable(name: str, virtual_server: str | None, reset: bool, as_json: bool) -> None:
+    """No new flows and no checks; sessions stay, unless they are to be reset."""
+    with connected() as box:
+        _print_servers(box.disable(name, virtual_server, reset), as_json)
+
+
+@server.command()
+@one_server
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(0, 86_400),
+    metavar="SECONDS",
+    help="Reset what is left after this long, in box seconds. Default, and 0: the virtual server's setting.",
+)
+def shutdown(name: str, virtual_server: str | None, drain_timeout: float | None, as_json: bool) -> None:
+    """No new flows and no checks; an event tells when the last session has gone."""
+    with connected() as box:
+        _print_servers(box.shutdown(name, virtual_server, drain_timeout), as_json)
 
 
 @cli.group(name="sessions")
@@ -256,18 +284,36 @@ def sessions_() -> None:
 
 @sessions_.command(name="clear")
 @session_filters
-@click.option("--all", "everything", is_flag=True, help="Every session.")
+@all_sessions
 @as_json
 def clear_sessions(everything: bool, as_json: bool, **filters: str | None) -> None:
     """Remove the sessions that match from the table, without a word to client or server."""
+    _refuse_no_filter(everything, filters)
+    with connected() as box:
+        _print_number("cleared", box.clear_sessions(**filters, everything=everything), as_json)
+
+
+@sessions_.command(name="reset")
+@session_filters
+@all_sessions
+@as_json
+def reset_sessions(everything: bool, as_json: bool, **filters: str | None) -> None:
+    """Reset the sessions that match, at once, on the sides that reset_on_port_fail says."""
+    _refuse_no_filter(everything, filters)
+    with connected() as box:
+        _print_number("reset", box.reset_sessions(**filters, everything=everything), as_json)
+
+
+def _refuse_no_filter(everything: bool, filters: dict[str, str | None]) -> None:
     if not everything and not any(filters.values()):
         raise click.UsageError("give a filter, or --all")
-    with connected() as box:
-        cleared = box.clear_sessions(**filters, everything=everything)
+
+
+def _print_number(what: str, number: int, as_json: bool) -> None:
     if as_json:
-        _print_json({"cleared": cleared})
+        _print_json({what: number})
     else:
-        click.echo(f"cleared {cleared}")
+        click.echo(f"{what} {number}")
 
 
 @cli.command()

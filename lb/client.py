@@ -11,21 +11,35 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypedDict, Unpack
 from urllib.parse import quote
 
 import httpx
 
 PAGE: Final = 1000
 _CONNECT_S: Final = 2.0
+_ALL_SESSIONS_S: Final = 300.0
+"""How long the box may take to act on a full table."""
 
 Json = dict[str, Any]
-Parameter = str | int | bool | None
+Parameters = Mapping[str, object]
+"""Of a request; None is left out."""
+
 Action = Literal["enable", "disable", "shutdown"]
+
+
+class Filters(TypedDict, total=False):
+    """Which sessions are meant: all that are given have to match; addresses as in docs/json.md."""
+
+    server: str | None
+    virtual_server: str | None
+    client: str | None
+    vip: str | None
+    state: str | None
 
 
 class BoxError(Exception):
@@ -88,43 +102,33 @@ class BoxClient:
 
     def enable(self, name: str, virtual_server: str | None = None) -> list[Json]:
         """Check the server again. Like the next two: the servers concerned, as they are afterwards."""
-        return self._change(name, "enable", virtual_server)
+        return self._change(name, "enable", {"virtual_server": virtual_server})
 
-    def disable(self, name: str, virtual_server: str | None = None) -> list[Json]:
-        return self._change(name, "disable", virtual_server)
+    def disable(self, name: str, virtual_server: str | None = None, reset: bool = False) -> list[Json]:
+        """No new flows; with `reset`, its sessions are reset from then on (the event reset_ended tells)."""
+        return self._change(name, "disable", {"virtual_server": virtual_server, "reset": reset})
 
-    def shutdown(self, name: str, virtual_server: str | None = None) -> list[Json]:
-        return self._change(name, "shutdown", virtual_server)
+    def shutdown(
+        self, name: str, virtual_server: str | None = None, drain_timeout_s: float | None = None
+    ) -> list[Json]:
+        """No new flows; what is left after the timeout, or the virtual server's own, is reset."""
+        return self._change(
+            name, "shutdown", {"virtual_server": virtual_server, "drain_timeout_s": drain_timeout_s}
+        )
 
-    def sessions(
-        self,
-        *,
-        server: str | None = None,
-        virtual_server: str | None = None,
-        client: str | None = None,
-        vip: str | None = None,
-        state: str | None = None,
-        limit: int | None = None,
-    ) -> Iterator[Json]:
+    def sessions(self, *, limit: int | None = None, **filters: Unpack[Filters]) -> Iterator[Json]:
         """The sessions that match, at most `limit`, fetched page by page as they are asked for."""
-        asked = min(limit or PAGE, PAGE)
-        filters = _filters(server, virtual_server, client, vip, state) | {"limit": asked}
-        return islice(self._sessions(filters), limit)
+        return islice(self._sessions({**filters, "limit": min(limit or PAGE, PAGE)}), limit)
 
-    def clear_sessions(
-        self,
-        *,
-        server: str | None = None,
-        virtual_server: str | None = None,
-        client: str | None = None,
-        vip: str | None = None,
-        state: str | None = None,
-        everything: bool = False,
-    ) -> int:
+    def clear_sessions(self, *, everything: bool = False, **filters: Unpack[Filters]) -> int:
         """Remove the sessions that match and say how many; with no filter, `everything` must be set."""
-        filters = _filters(server, virtual_server, client, vip, state) | {"all": everything}
-        cleared: int = self._call("DELETE", "/v1/sessions", filters)["cleared"]
+        cleared: int = self._act("DELETE", "/v1/sessions", {**filters, "all": everything})["cleared"]
         return cleared
+
+    def reset_sessions(self, *, everything: bool = False, **filters: Unpack[Filters]) -> int:
+        """Reset the sessions that match and say how many; with no filter, `everything` must be set."""
+        reset: int = self._act("POST", "/v1/sessions/reset", {**filters, "all": everything})["reset"]
+        return reset
 
     def explain(self, client: str, vip: str | None = None) -> Json:
         """What the box would do with a packet from an address, or address:port, and why."""
@@ -145,26 +149,35 @@ class BoxClient:
                 if line:
                     yield json.loads(line)
 
-    def _sessions(self, parameters: dict[str, Parameter]) -> Iterator[Json]:
+    def _sessions(self, parameters: Parameters) -> Iterator[Json]:
         cursor = None
         while True:
-            page = self._call("GET", "/v1/sessions", parameters | {"cursor": cursor})
+            page = self._call("GET", "/v1/sessions", {**parameters, "cursor": cursor})
             yield from page["sessions"]
             cursor = page["next"]
             if cursor is None:
                 return
 
-    def _change(self, name: str, action: Action, virtual_server: str | None) -> list[Json]:
-        path = f"/v1/servers/{quote(name, safe='')}/{action}"
-        return self._servers("POST", path, {"virtual_server": virtual_server})
+    def _change(self, name: str, action: Action, parameters: Parameters) -> list[Json]:
+        return self._servers("POST", f"/v1/servers/{quote(name, safe='')}/{action}", parameters)
 
-    def _servers(self, method: str, path: str, parameters: dict[str, Parameter] | None = None) -> list[Json]:
+    def _act(self, method: str, path: str, parameters: Parameters) -> Json:
+        return self._call(method, path, parameters, timeout_s=_ALL_SESSIONS_S)
+
+    def _servers(self, method: str, path: str, parameters: Parameters | None = None) -> list[Json]:
         found: list[Json] = self._call(method, path, parameters)["servers"]
         return found
 
-    def _call(self, method: str, path: str, parameters: dict[str, Parameter] | None = None) -> Json:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        parameters: Parameters | None = None,
+        timeout_s: float | None = None,
+    ) -> Json:
+        timeout: Any = httpx.Timeout(timeout_s, connect=_CONNECT_S) if timeout_s else httpx.USE_CLIENT_DEFAULT
         with self._reaching():
-            response = self._http.request(method, path, params=_given(parameters or {}))
+            response = self._http.request(method, path, params=_given(parameters or {}), timeout=timeout)
         if response.is_error:
             raise _refusal(response)
         answer: Json = response.json()
@@ -190,19 +203,7 @@ class BoxClient:
                 raise Unreachable(self.path, error.strerror or str(error)) from None
 
 
-def _filters(
-    server: str | None, virtual_server: str | None, client: str | None, vip: str | None, state: str | None
-) -> dict[str, Parameter]:
-    return {
-        "server": server,
-        "virtual_server": virtual_server,
-        "client": client,
-        "vip": vip,
-        "state": state,
-    }
-
-
-def _given(parameters: dict[str, Parameter]) -> dict[str, str | int | bool]:
+def _given(parameters: Parameters) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if value is not None}
 
 

@@ -94,7 +94,8 @@ class HealthCheck(Strict):
 class ResetOnPortFail(Strict):
     """Whether, and how, the sessions of a server that fails are reset (SPEC §5).
 
-    Sides, mode and pace hold for every reset: an administrator's, and after `drain_timeout_s`, too.
+    Sides and mode hold for every reset, pace for every reset of all sessions of a server: by an administrator
+    and after `drain_timeout_s` too.
     """
 
     enabled: StrictBool = False

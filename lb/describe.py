@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from lb import schema
 from lb.core.box import Box
-from lb.core.events import Event, Probed, ServerChanged
+from lb.core.events import Event, Probed, ResetReason, ServerChanged
+from lb.core.failover import Failover, Outcome
 from lb.core.health import CHECKED
 from lb.core.packet import TCP, UDP, split
 from lb.core.service import RealServer, VirtualServer
@@ -91,7 +92,47 @@ def describe_session(box: Box, now: float, slot: int) -> schema.Session:
     )
 
 
-def describe_server(server: RealServer, journal: Journal, now: float) -> schema.Server:
+def describe_tombstone(box: Box, now: float, slot: int) -> schema.Tombstone:
+    """The memory of a session that was reset, at this slot."""
+    row = box.table.get(slot)
+    server = box.fleet.servers.get(row.server)
+    reason, outcome = box.failover.tombstone(slot)
+    flow = _flow(row.key)
+    _, _, vip, port = split(row.key)
+    service = box.fleet.find(row.protocol, vip, port)
+    return schema.Tombstone(
+        client=flow["client"],
+        vip=flow["vip"],
+        virtual_server=service.name if service else None,
+        server=server.name if server and server.service is service else None,
+        reason=reason,
+        outcome=outcome,
+        idle_s=round(now - row.last_seen, 3),
+        expires_in_s=round(max(row.expires - now, 0.0), 3),
+    )
+
+
+def describe_session_resets(failover: Failover) -> dict[ResetReason, schema.SessionResets]:
+    """RSTs sent and what became of them, for every reason."""
+    return {
+        reason: schema.SessionResets(
+            client=failover.sent[reason, "client"],
+            server=failover.sent[reason, "server"],
+            accepted=failover.outcomes[reason, Outcome.ACCEPTED],
+            challenged=failover.outcomes[reason, Outcome.CHALLENGED],
+            probed=failover.outcomes[reason, Outcome.PROBED],
+            silent=failover.outcomes[reason, Outcome.SILENT],
+        )
+        for reason in ResetReason
+    }
+
+
+def resetting(server: RealServer, failover: Failover) -> int:
+    """Sessions of the server that are still to be reset; 0 when that is not being done."""
+    return server.sessions if failover.resetting(server) else 0
+
+
+def describe_server(server: RealServer, failover: Failover, journal: Journal, now: float) -> schema.Server:
     """A server with what the journal knows of its past."""
     change = journal.latest(ServerChanged.kind, server.service.name, server.name)
     check = journal.latest(Probed.kind, server.service.name, server.name)
@@ -105,6 +146,7 @@ def describe_server(server: RealServer, journal: Journal, now: float) -> schema.
         bound=server.bound,
         weight=server.weight,
         sessions=server.sessions,
+        resetting=resetting(server, failover),
         flows=server.flows,
         last_check=check["detail"] if check else None,
         last_check_age_s=round(now - check["box_time"], 3) if check else None,
@@ -118,7 +160,7 @@ def _next_check_in_s(server: RealServer, now: float) -> float | None:
     return round(server.next_check(now) - now, 3)
 
 
-def describe_service(service: VirtualServer) -> schema.VirtualServer:
+def describe_service(service: VirtualServer, failover: Failover) -> schema.VirtualServer:
     settings = service.settings
     return schema.VirtualServer(
         name=service.name,
@@ -130,5 +172,6 @@ def describe_service(service: VirtualServer) -> schema.VirtualServer:
         servers=len(service.servers),
         bound=len(service.binding),
         sessions=sum(server.sessions for server in service.servers),
+        resetting=sum(resetting(server, failover) for server in service.servers),
         flows=sum(server.flows for server in service.servers),
     )

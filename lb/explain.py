@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from lb import schema
 from lb.core.box import Box
+from lb.core.events import ResetReason
+from lb.core.failover import Outcome
 from lb.core.health import ServerState
-from lb.core.packet import TCP
+from lb.core.packet import SYN, TCP, Drop
+from lb.core.reset import segment
 from lb.core.service import Policy, PortReuse, VirtualServer
 from lb.describe import PROTOCOLS, describe_server, endpoint
 from lb.journal import Journal
 from lb.selection import Place
 
-SESSIONS: Final = 100
-"""Sessions looked at for one client."""
+ROWS: Final = 100
+"""Sessions, and tombstones, looked at for one client."""
 
 
 def explain(
-    box: Box, journal: Journal, now: float, client: Place, vip: Place | None, sessions: list[schema.Session]
+    box: Box,
+    journal: Journal,
+    now: float,
+    client: Place,
+    vip: Place | None,
+    sessions: list[schema.Session],
+    tombstones: list[schema.Tombstone],
 ) -> schema.Explanations:
-    """For a client's address or address:port at a VIP, or at all of them; `sessions` are its own there."""
+    """For a client's address or address:port at a VIP, or at all of them; the rows are its own there."""
     services = [
         service
         for service in box.fleet.services.values()
@@ -36,6 +46,7 @@ def explain(
             client,
             service,
             [session for session in sessions if session.virtual_server == service.name],
+            [tombstone for tombstone in tombstones if tombstone.virtual_server == service.name],
         )
         for service in services
     ]
@@ -55,17 +66,26 @@ def _explain(
     client: Place,
     service: VirtualServer,
     sessions: list[schema.Session],
+    tombstones: list[schema.Tombstone],
 ) -> schema.Explanation:
     settings = service.settings
-    servers = [describe_server(server, journal, now) for server in service.servers]
+    servers = [describe_server(server, box.failover, journal, now) for server in service.servers]
     fresh, why = _fate_of_new(box, service, client)
     session = sessions[0] if sessions and client.port is not None else None
+    tombstone = tombstones[0] if tombstones and client.port is not None else None
     text = list(_about_sessions(service, client, sessions, servers))
-    if session is None:
-        new, other = fresh, _fate_of_other(service, fresh)
+    text += _about_tombstones(client, tombstones)
+    if _refused(service, client):
+        new = other = schema.Fate(action="drop", servers=[])
+        text.append(
+            f"Whatever comes from {client.text} is dropped: no client can have that address (bad_source)."
+        )
+    elif session is None:
+        new = fresh
+        other = _refusal(Policy.RESET) if tombstone else _fate_of_other(service, fresh)
         what = "A new connection" if settings.protocol == TCP else "The first packet of a flow"
         text.append(f"{what} {why}.")
-        if settings.protocol == TCP:
+        if settings.protocol == TCP and not tombstone:
             text.append(_about_other(service))
     else:
         new = other = schema.Fate(action="forward", servers=[session.server])
@@ -85,9 +105,19 @@ def _explain(
         new_connection=new,
         other_packets=other,
         sessions=sessions,
+        tombstones=tombstones,
         servers=servers,
         text=[f"{service.name}: {line}" for line in text],
     )
+
+
+def _refused(service: VirtualServer, client: Place) -> bool:
+    """Whether packets from this address are dropped for their source: a box of its own is shown one."""
+    settings = replace(service.settings, protocol=TCP)
+    box = Box()
+    box.configure(0.0, [settings])
+    box.handle_packet(0.0, segment(client.address, 1, settings.vip, settings.port, seq=0, ack=0, flags=SYN))
+    return box.dropped[Drop.SOURCE] > 0
 
 
 def _fate_of_new(box: Box, service: VirtualServer, client: Place) -> tuple[schema.Fate, str]:
@@ -145,7 +175,7 @@ def _about_sessions(
             continue
         one = mine[0] if len(mine) == 1 else None
         number = "a session" if one else f"{len(mine)} sessions"
-        if len(sessions) == SESSIONS:
+        if len(sessions) == ROWS:
             number = f"{len(mine)} sessions or more"
         its = "its" if one else "their"
         goes = f"{client.text} has {number} with {server.name}: {its} packets go to {server.name}"
@@ -163,6 +193,42 @@ def _about_sessions(
                 f"It has been idle for {one.idle_s:.1f} s and goes in {one.expires_in_s:.1f} s if no packet "
                 "comes."
             )
+
+
+def _about_tombstones(client: Place, tombstones: list[schema.Tombstone]) -> Iterator[str]:
+    """What is remembered of the client's sessions that were reset."""
+    if not tombstones:
+        return
+    if client.port is None:
+        number = f"{len(tombstones)}" + (" or more" if len(tombstones) == ROWS else "")
+        yield (
+            f"Sessions of {client.text} that were reset and are remembered: {number}. A packet of one is "
+            "answered with the exact RST."
+        )
+        return
+    one = tombstones[0]
+    its, server = (
+        (f"Its session with {one.server}", one.server) if one.server else ("Its session", "its server")
+    )
+    why = {
+        ResetReason.PORT_FAIL: f"because {server} failed",
+        ResetReason.ADMINISTRATOR: "by an administrator",
+        ResetReason.DRAIN: f"because the drain timeout of {server} was over",
+        ResetReason.AGED: "because it was idle",
+    }[one.reason]
+    ago = f"{one.idle_s:.1f} s ago"
+    yield {
+        Outcome.ACCEPTED: f"{its} was reset {ago} {why}; nothing came since.",
+        Outcome.CHALLENGED: f"{its} was reset {why}; the client was last heard of {ago}.",
+        Outcome.PROBED: f"{its} was reset {why}; a SYN drew an answer from the client, the last {ago}.",
+        Outcome.SILENT: (
+            f"{its} was reset {why}; nothing came for {one.idle_s:.1f} s, not even in answer to a SYN."
+        ),
+    }[one.outcome]
+    yield (
+        "A packet of that connection is answered with the exact RST; that is remembered for "
+        f"{one.expires_in_s:.1f} s more."
+    )
 
 
 def _about_servers(servers: list[schema.Server]) -> Iterator[str]:

@@ -17,6 +17,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from lb.core.box import Box
+from lb.core.events import ResetReason
+from lb.core.failover import Outcome as ResetOutcome
 from lb.core.health import Outcome, ServerState
 from lb.core.packet import Drop
 
@@ -24,6 +26,9 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 ANSWERED: Final = (Drop.NO_ENTRY, Drop.NO_SERVER, Drop.TABLE_FULL)
 """Why a packet can have been answered with a RST."""
+
+FOLLOWED: Final = (ResetReason.PORT_FAIL, ResetReason.ADMINISTRATOR, ResetReason.DRAIN)
+"""Why a session can have been reset on either side and followed up; one that aged out is only told of."""
 
 _SERVER = ("virtual_server", "server")
 
@@ -49,11 +54,16 @@ class QueueStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What one scrape looks at. `checks`: health checks ended, by virtual server, server and outcome."""
+    """What one scrape looks at.
+
+    `checks`: health checks ended, by virtual server, server and outcome. `resetting`: sessions that are still
+    to be reset, by virtual server and server.
+    """
 
     box: Box
     queue: QueueStatistics
     checks: Mapping[tuple[str, str, str], int]
+    resetting: Mapping[tuple[str, str], int]
     speed: float
     started: float
     """Unix seconds."""
@@ -74,6 +84,7 @@ class _Scrape(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from _daemon(self._readings)
         yield from _packets(self._readings.box)
+        yield from _resets(self._readings.box)
         yield from _servers(self._readings)
         yield from _queue(self._readings.queue)
 
@@ -95,16 +106,34 @@ def _packets(box: Box) -> Iterator[Metric]:
     for reason in Drop:
         dropped.add_metric((reason.value,), box.dropped[reason])
     yield dropped
-    resets = Counter("l4box_resets", "Packets answered with a RST.", labels=("reason",))
-    for reason in ANSWERED:
-        resets.add_metric((reason.value,), box.resets[reason])
-    yield resets
     yield Gauge("l4box_sessions", "Sessions in the table.", len(box.table))
     yield Gauge("l4box_sessions_limit", "Sessions the table takes.", box.table.limit)
 
 
+def _resets(box: Box) -> Iterator[Metric]:
+    resets = Counter("l4box_resets", "RSTs sent.", labels=("reason", "side"))
+    for answered in ANSWERED:
+        resets.add_metric((answered.value, "client"), box.resets[answered])
+    for reason in ResetReason:
+        for side in ("client", "server") if reason in FOLLOWED else ("client",):
+            resets.add_metric((reason.value, side), box.failover.sent[reason, side])
+    yield resets
+    outcomes = Counter(
+        "l4box_reset_outcomes", "What became of resets that were followed up.", labels=("reason", "outcome")
+    )
+    for reason in FOLLOWED:
+        for outcome in ResetOutcome:
+            outcomes.add_metric((reason.value, outcome.value), box.failover.outcomes[reason, outcome])
+    yield outcomes
+    yield Counter("l4box_syn_probes", "SYNs sent to draw a challenge ACK.", box.failover.probes)
+    yield Gauge("l4box_tombstones", "Sessions that were reset and are remembered.", box.table.tombstones)
+
+
 def _servers(readings: Readings) -> Iterator[Metric]:
     sessions = Gauge("l4box_server_sessions", "Sessions of a real server.", labels=_SERVER)
+    resetting = Gauge(
+        "l4box_server_sessions_resetting", "Sessions of a real server still to be reset.", labels=_SERVER
+    )
     flows = Counter("l4box_server_flows", "New flows given to a real server.", labels=_SERVER)
     bound = Gauge("l4box_server_bound", "1 while a real server gets new flows.", labels=_SERVER)
     state = Gauge(
@@ -116,13 +145,14 @@ def _servers(readings: Readings) -> Iterator[Metric]:
     for server in readings.box.fleet.servers.values():
         names = (server.service.name, server.name)
         sessions.add_metric(names, server.sessions)
+        resetting.add_metric(names, readings.resetting.get(names, 0))
         flows.add_metric(names, server.flows)
         bound.add_metric(names, server.bound)
         for each in ServerState:
             state.add_metric((*names, each.value), server.state is each)
         for outcome in Outcome:
             checks.add_metric((*names, outcome.value), readings.checks.get((*names, outcome.value), 0))
-    yield from (sessions, flows, bound, state, checks)
+    yield from (sessions, resetting, flows, bound, state, checks)
 
 
 def _queue(queue: QueueStatistics) -> Iterator[Metric]:

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from lb.core.events import ResetReason
+from lb.core.failover import Outcome
 from lb.core.health import ServerState
 from lb.metrics import QueueStatistics
 
@@ -51,7 +53,10 @@ class Health(Answer):
 
 
 class Server(Answer):
-    """A real server of one virtual server. `last_check` and `state_reason` are for people to read."""
+    """A real server of one virtual server. `last_check` and `state_reason` are for people to read.
+
+    `resetting`: sessions that are still to be reset, while it is being done.
+    """
 
     virtual_server: str
     name: str
@@ -62,6 +67,7 @@ class Server(Answer):
     bound: bool
     weight: int
     sessions: int
+    resetting: int
     flows: int
     last_check: str | None
     last_check_age_s: float | None
@@ -101,9 +107,43 @@ class Cleared(Answer):
     cleared: int
 
 
+class Reset(Answer):
+    reset: int
+
+
+class Tombstone(Answer):
+    """Of a session that was reset: `outcome` so far, `idle_s` since it was reset or its client last heard of.
+
+    `server` is null for one that is no longer configured.
+    """
+
+    client: str
+    vip: str
+    virtual_server: str | None
+    server: str | None
+    reason: ResetReason
+    outcome: Outcome
+    idle_s: float
+    expires_in_s: float
+
+
 class SessionCount(Answer):
+    """Tombstones are kept of sessions that were reset; they are none."""
+
     now: int
     limit: int
+    tombstones: int
+
+
+class SessionResets(Answer):
+    """RSTs sent to each side, and of the sessions whose tombstone has gone, what became of their reset."""
+
+    client: int
+    server: int
+    accepted: int
+    challenged: int
+    probed: int
+    silent: int
 
 
 class VirtualServer(Answer):
@@ -116,11 +156,15 @@ class VirtualServer(Answer):
     servers: int
     bound: int
     sessions: int
+    resetting: int
     flows: int
 
 
 class Stats(Answer):
-    """Counters run from the daemon's start. `last_event` is the number of the newest event."""
+    """Counters run from the daemon's start. `last_event` is the number of the newest event.
+
+    `resets` are answers to packets, by why they were dropped; `session_resets` are of sessions, by why.
+    """
 
     name: str
     version: str
@@ -133,6 +177,8 @@ class Stats(Answer):
     forwarded: int
     dropped: dict[str, int]
     resets: dict[str, int]
+    session_resets: dict[ResetReason, SessionResets]
+    syn_probes: int
     virtual_servers: list[VirtualServer]
     queue: QueueStatistics
 
@@ -153,6 +199,7 @@ class Explanation(Answer):
     new_connection: Fate
     other_packets: Fate
     sessions: list[Session]
+    tombstones: list[Tombstone]
     servers: list[Server]
     text: list[str]
 

@@ -70,12 +70,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Sessions of any of these servers, and of this client, to this VIP, in this state; None is any."""
+    """Sessions of any of these servers, and of this client, to this VIP, in this state; None is any.
+
+    `tombstones`: those too that were reset and are remembered.
+    """
 
     servers: frozenset[int] | None = None
     client: Place | None = None
     vip: Place | None = None
     state: SessionState | None = None
+    tombstones: bool = False
 
 
 def look(box: Box, selection: Selection, cursor: int) -> tuple[list[int], int]:
@@ -101,7 +105,9 @@ def look(box: Box, selection: Selection, cursor: int) -> tuple[list[int], int]:
 def _meant(box: Box, selection: Selection, slot: int) -> bool:
     table = box.table
     server = table.server[slot]
-    if not server or table.state[slot] >= SessionState.RESET:  # a free slot, or a tombstone
+    if not server:  # a free slot
+        return False
+    if table.state[slot] >= SessionState.RESET and not selection.tombstones:
         return False
     if selection.servers is not None and server not in selection.servers:
         return False

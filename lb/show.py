@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lb.config import BoxConfig
+from lb.config import BoxConfig, VirtualServer
 
 Json = dict[str, Any]
 
@@ -83,10 +83,10 @@ def stats(out: Console, found: Json) -> None:
     facts = {
         "box": f"{found['name']}, version {found['version']}",
         "up": f"{span(found['uptime_s'])} of box time, speed {found['speed']:g}",
-        "sessions": f"{held['now']} of {held['limit']}",
+        "sessions": f"{held['now']} of {held['limit']}, and {held['tombstones']} tombstones",
         "forwarded": f"{found['forwarded']} packets",
         "dropped": _reasons(found["dropped"]),
-        "resets": _reasons(found["resets"]),
+        "resets": f"in answer to packets: {_reasons(found['resets'])}; SYN probes: {found['syn_probes']}",
         "queue": f"{queue['received']} packets in {queue['batches']} batches, {queue['waiting']} waiting, "
         f"{queue['dropped_full'] + queue['dropped_user']} dropped by the kernel",
         "injected": f"{queue['injected']} packets; failures: {_reasons(queue['injection_failures'])}",
@@ -96,7 +96,7 @@ def stats(out: Console, found: Json) -> None:
         _add(table, Text(name, style="bold"), fact)
     out.print(table)
     out.print()
-    services = _table("VIRTUAL SERVER", "VIP", "SCHEDULER", ">BOUND", ">SESSIONS", ">FLOWS")
+    services = _table("VIRTUAL SERVER", "VIP", "SCHEDULER", ">BOUND", ">SESSIONS", ">RESETTING", ">FLOWS")
     for row in found["virtual_servers"]:
         _add(
             services,
@@ -105,9 +105,26 @@ def stats(out: Console, found: Json) -> None:
             row["scheduler"],
             f"{row['bound']}/{row['servers']}",
             row["sessions"],
+            row["resetting"],
             row["flows"],
         )
     out.print(services)
+    resets = _session_resets(found["session_resets"])
+    if resets.row_count:
+        out.print()
+        out.print(resets)
+
+
+def _session_resets(found: Json) -> Table:
+    """RSTs by reason and side, and what became of the sessions; a row where there is something to tell."""
+    table = _table(
+        "SESSION RESETS", ">TO CLIENTS", ">TO SERVERS", ">ACCEPTED", ">CHALLENGED", ">PROBED", ">SILENT"
+    )
+    for reason, row in found.items():
+        numbers = [row[name] for name in ("client", "server", "accepted", "challenged", "probed", "silent")]
+        if any(numbers):
+            _add(table, reason, *numbers)
+    return table
 
 
 def configuration(out: Console, config: BoxConfig) -> None:
@@ -124,9 +141,23 @@ def configuration(out: Console, config: BoxConfig) -> None:
             f"{service.scheduler}, idle timeout {service.aging_s:g} s",
             f"  check: {what} at {where} every {check.interval_s:g} s, {check.retries} retries, "
             f"timeout {check.timeout_s:g} s",
+            *_resets(service),
             *(f"  {one.name}: {one.address}, weight {one.weight}" for one in service.real_server),
         ):
             out.print(Text(line))
+
+
+def _resets(service: VirtualServer) -> Iterator[str]:
+    reset = service.reset_on_port_fail
+    sides = {"client": "the client", "server": "the server", "both": "both sides"}[reset.sides]
+    pace = f"{reset.pace:g} a second at most" if reset.pace else "as fast as they can be sent"
+    yield (
+        f"  reset on port fail: {'on' if reset.enabled else 'off'}; "
+        f"resets go to {sides}, {reset.mode}, {pace}"
+    )
+    left = f"reset after {service.drain_timeout_s:g} s" if service.drain_timeout_s else "kept"
+    aged = "reset" if service.reset_on_aging else "removed in silence"
+    yield f"  sessions left after a shutdown: {left}; aged out: {aged}"
 
 
 def explanation(out: Console, found: Json) -> None:
@@ -147,6 +178,13 @@ def event(out: Console, found: Json) -> None:
             what = f"{_subject(found)} {found['outcome']}: {found['detail']}"
         case "server_drained":
             what = f"{_subject(found)} has no session left"
+        case "reset_started":
+            what = f"{_subject(found)} resetting {found['sessions']} of its sessions: {found['reason']}"
+        case "reset_ended":
+            what = (
+                f"{_subject(found)} {found['sessions']} sessions reset, {found['resets']} RSTs sent, in "
+                f"{span(found['took_s'])}: {found['reason']}"
+            )
         case "session_opened":
             what = f"{_subject(found)} {found['client']} to {found['vip']}"
         case "session_removed":

@@ -118,6 +118,10 @@ class Failover:
             self._due[server.service.name] = now
         self._events.append(ResetStarted(now, server.service.name, server.name, reason, server.sessions))
 
+    def resetting(self, server: RealServer) -> bool:
+        """Whether sessions of the server are still to be reset."""
+        return any(job.server is server for job in self._jobs.get(server.service.name, ()))
+
     def drain(self, now: float, server: RealServer, timeout_s: float) -> None:
         """Reset what the server, which is shut down, still has after `timeout_s`; 0 for never."""
         self._draining.pop(server, None)
@@ -236,10 +240,13 @@ class Failover:
         elif table.state[slot] == SessionState.PROBED:
             table.state[slot] = SessionState.DRAWN
 
+    def tombstone(self, slot: int) -> tuple[ResetReason, Outcome]:
+        """Why the session was reset, and what has become of that so far."""
+        return _REASONS[self._table.tag[slot]], _OUTCOMES[SessionState(self._table.state[slot])]
+
     def forget(self, slot: int) -> None:
         """Remove a tombstone: its time is over, or its client is gone or opens a new connection."""
-        outcome = _OUTCOMES[SessionState(self._table.state[slot])]
-        self.outcomes[_REASONS[self._table.tag[slot]], outcome] += 1
+        self.outcomes[self.tombstone(slot)] += 1
         self._table.remove(slot)
 
     def _probe_unheard(self, now: float) -> None:

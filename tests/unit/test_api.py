@@ -10,12 +10,12 @@ import pytest
 
 from lb.api import describe_event
 from lb.core.events import Reconfigured
-from lb.core.packet import Drop
-from lb.core.service import CheckSettings, Policy, PortReuse
+from lb.core.packet import RST, Drop, Packet, read, split
+from lb.core.service import CheckSettings, Policy, PortReuse, ResetSettings
 from lb.metrics import QueueStatistics
 from lb.selection import SLICE, Place
 
-from .fake_host import CLIENT, EPOCH, MISSING, FakeHost, call, get, in_process, web
+from .fake_host import CLIENT, EPOCH, MISSING, VIP, FakeHost, call, get, in_process, packed, servers, web
 
 Result = TypeVar("Result")
 
@@ -44,6 +44,19 @@ def refusal(host: FakeHost, method: str, path: str, **parameters: Any) -> tuple[
     assert response.json() == {"error": {"code": error["code"], "message": error["message"]}}
     assert error["message"]
     return response.status_code, error["code"]
+
+
+def resets(host: FakeHost) -> list[tuple[str, int, int]]:
+    """The RSTs sent: to whom, the client's port, the sequence number."""
+    found = []
+    for raw in host.packets:
+        packet = read(raw)
+        assert isinstance(packet, Packet)
+        if packet.flags & RST:
+            _, port, destination, to = split(packet.key)
+            to_client = destination == packed(CLIENT)
+            found.append(("client" if to_client else "server", to if to_client else port, packet.seq))
+    return found
 
 
 async def turns_during(request: Awaitable[Result]) -> tuple[Result, int]:
@@ -91,6 +104,7 @@ def test_a_server_is_listed_with_its_state_and_how_it_came_to_it() -> None:
         "bound": False,
         "weight": 1,
         "sessions": 2,
+        "resetting": 0,
         "flows": 2,
         "last_check": "404",
         "last_check_age_s": 1.5,
@@ -154,13 +168,76 @@ def test_enable_has_the_server_checked_at_once(host: FakeHost) -> None:
     [
         ("/v1/servers/rs9/enable", {}, (404, "unknown_server")),
         ("/v1/servers/rs1/enable", {"virtual_server": "none"}, (404, "unknown_virtual_server")),
-        ("/v1/servers/rs1/explode", {}, (422, "invalid_request")),
+        ("/v1/servers/rs1/explode", {}, (404, "not_found")),
+        ("/v1/servers/rs1/disable", {"reset": "perhaps"}, (422, "invalid_request")),
+        ("/v1/servers/rs1/shutdown", {"drain_timeout_s": -1}, (422, "invalid_request")),
+        ("/v1/servers/rs1/shutdown", {"drain_timeout_s": 86_401}, (422, "invalid_request")),
+        ("/v1/servers/rs1/shutdown", {"drain_timeout_s": "nan"}, (422, "invalid_request")),
     ],
 )
 def test_a_change_of_what_is_not_there_is_refused(
     host: FakeHost, path: str, parameters: dict[str, str], expected: tuple[int, str]
 ) -> None:
     assert refusal(host, "POST", path, **parameters) == expected
+
+
+def test_a_server_can_be_disabled_and_its_sessions_reset(host: FakeHost) -> None:
+    host.open(40000, 40001, 40002)
+    last = host.journal.last
+    (row,) = call(host, "POST", "/v1/servers/rs1/disable", virtual_server="web", reset=True).json()["servers"]
+    assert (row["state"], row["sessions"], row["resetting"]) == ("DISABLED", 2, 2)
+    assert get(host, "/v1/stats")["virtual_servers"][0]["resetting"] == 2
+    assert not host.packets
+    host.wait(0)
+    assert sorted(resets(host)) == [("client", 40000, 5001), ("client", 40002, 5001)]
+    assert clients(host) == [f"{CLIENT}:40001"]
+    assert get(host, "/v1/servers")["servers"][0]["resetting"] == 0
+    started, ended = [
+        event
+        for event in lines(call(host, "GET", "/v1/events", since=last))
+        if event["kind"].startswith("reset_")
+    ]
+    subject = {"virtual_server": "web", "server": "rs1", "reason": "administrator", "sessions": 2}
+    assert started.items() >= {"kind": "reset_started", **subject}.items()
+    assert ended.items() >= {"kind": "reset_ended", "resets": 2, "took_s": 0.0, **subject}.items()
+
+
+def test_a_paced_reset_shows_how_many_sessions_are_left() -> None:
+    host = FakeHost(web(reset=ResetSettings(pace=10)))
+    host.open(*range(40000, 40040))
+    call(host, "POST", "/v1/servers/rs1/disable", reset=True)
+    left = []
+    for _ in range(3):
+        host.wait(0.5)
+        first, second = get(host, "/v1/servers")["servers"]
+        left.append(first["resetting"])
+        assert (first["sessions"], second["resetting"]) == (left[-1], 0)
+    assert left[0] > left[1] > left[2] > 0
+    assert get(host, "/v1/stats")["virtual_servers"][0]["resetting"] == left[-1]
+
+
+@pytest.mark.parametrize(
+    ("of_service", "parameters", "reset_at"),
+    [
+        (0.0, {"drain_timeout_s": 30}, 30),
+        (60.0, {"drain_timeout_s": 30}, 30),
+        (60.0, {}, 60),
+        (60.0, {"drain_timeout_s": 0}, None),
+        (0.0, {}, None),
+    ],
+)
+def test_what_is_left_of_a_server_that_was_shut_down_is_reset_after_the_timeout(
+    of_service: float, parameters: dict[str, float], reset_at: float | None
+) -> None:
+    host = FakeHost(web(drain_timeout_s=of_service))
+    assert host.open(40000) == ["rs1"]
+    (row,) = call(host, "POST", "/v1/servers/rs1/shutdown", **parameters).json()["servers"]
+    assert (row["state"], row["sessions"]) == ("SHUTDOWN", 1)
+    host.wait((reset_at or 120) - 1)
+    assert resets(host) == []
+    host.wait(2)
+    assert resets(host) == ([("client", 40000, 5001)] if reset_at else [])
+    assert get(host, "/v1/stats")["session_resets"]["drain_timeout"]["client"] == len(resets(host))
 
 
 # Sessions
@@ -290,7 +367,7 @@ def test_looking_through_a_large_table_gives_packets_their_turn_after_each_slice
 def test_one_request_looks_at_a_bounded_part_of_the_table_and_says_where_to_go_on(
     host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lb.api.SLICES", 3)
+    monkeypatch.setattr("lb.session_api.SLICES", 3)
     host.fill(5 * SLICE)
     host.open(40000)
     page = get(host, "/v1/sessions", client=CLIENT)
@@ -349,13 +426,51 @@ def test_clearing_without_a_filter_must_be_meant(host: FakeHost) -> None:
     assert sessions(host) == []
 
 
-def test_clearing_a_large_table_gives_packets_their_turn_and_spares_what_comes_meanwhile() -> None:
+def test_resetting_takes_the_sessions_that_match_and_tells_their_clients(host: FakeHost) -> None:
+    host.open(40000, 40001, 40002, 40003)
+    response = call(host, "POST", "/v1/sessions/reset", server="rs1")
+    assert response.json() == {"reset": 2}
+    assert sorted(resets(host)) == [("client", 40000, 5001), ("client", 40002, 5001)]
+    assert {row["server"] for row in sessions(host)} == {"rs2"}
+    assert host.send("S", port=40000, seq=7000) in ("rs1", "rs2")
+    assert call(host, "POST", "/v1/sessions/reset", client=f"{CLIENT}:40003").json() == {"reset": 1}
+    assert clients(host) == [f"{CLIENT}:40000", f"{CLIENT}:40001"]
+    assert call(host, "POST", "/v1/sessions/reset", client="203.0.113.0/24").json() == {"reset": 0}
+
+
+def test_resetting_tells_the_sides_that_the_settings_say() -> None:
+    host = FakeHost(web(reset=ResetSettings(server=True)))
+    host.open(40000)
+    assert call(host, "POST", "/v1/sessions/reset", vip="192.0.2.10:80").json() == {"reset": 1}
+    assert sorted(resets(host)) == [("client", 40000, 5001), ("server", 40000, 1001)]
+    found = get(host, "/v1/stats")["session_resets"]["administrator"]
+    assert (found["client"], found["server"]) == (1, 1)
+
+
+def test_resetting_without_a_filter_must_be_meant(host: FakeHost) -> None:
+    host.open(40000, 40001)
+    assert refusal(host, "POST", "/v1/sessions/reset") == (422, "filter_required")
+    assert refusal(host, "POST", "/v1/sessions/reset", server="rs9") == (404, "unknown_server")
+    assert refusal(host, "POST", "/v1/sessions/reset", client="nonsense") == (422, "invalid_request")
+    assert (len(sessions(host)), host.packets) == (2, [])
+    assert call(host, "POST", "/v1/sessions/reset", all=True).json() == {"reset": 2}
+    assert sessions(host) == []
+    assert call(host, "POST", "/v1/sessions/reset", all=True).json() == {"reset": 0}, "tombstones are none"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "answer"),
+    [("DELETE", "/v1/sessions", "cleared"), ("POST", "/v1/sessions/reset", "reset")],
+)
+def test_acting_on_a_large_table_gives_packets_their_turn_and_spares_what_comes_meanwhile(
+    method: str, path: str, answer: str
+) -> None:
     host = FakeHost()
     host.fill(50_000)
     ports = iter(range(40000, 65000))
 
     async def clear(http: httpx.AsyncClient) -> httpx.Response:
-        return await http.delete("/v1/sessions", params={"server": "rs1"})
+        return await http.request(method, path, params={"server": "rs1"})
 
     async def run() -> tuple[httpx.Response, int]:
         async def arrive() -> None:
@@ -370,7 +485,7 @@ def test_clearing_a_large_table_gives_packets_their_turn_and_spares_what_comes_m
             return result
 
     response, turns = asyncio.run(run())
-    assert response.json()["cleared"] >= 50_000
+    assert response.json()[answer] >= 50_000
     assert turns >= 50_000 // SLICE - 1
     assert len(host.box.table) > 0
     assert host.settled >= 50_000 // SLICE
@@ -431,7 +546,7 @@ def test_session_events_name_the_flow_as_a_session_row_does(host: FakeHost) -> N
     assert opened["kind"] == "session_opened"
     assert opened.items() >= flow.items()
     assert removed["kind"] == "session_removed"
-    assert removed.items() >= (flow | {"reason": "client_reset", "age_s": 2.0, "packets": 2}).items()
+    assert removed.items() >= (flow | {"reason": "client_reset", "age_s": 2.0, "packets": 3}).items()
 
 
 def test_a_new_configuration_is_an_event() -> None:
@@ -465,7 +580,7 @@ def test_stats_count_everything(host: FakeHost) -> None:
     host.send("A", port=50000, ack=7)
     host.fail("tls/rs2")
     found = get(host, "/v1/stats")
-    assert found["sessions"] == {"now": 2, "limit": 100_000}
+    assert found["sessions"] == {"now": 2, "limit": 100_000, "tombstones": 0}
     assert (found["forwarded"], found["dropped"]["no_entry"], found["resets"]["no_entry"]) == (4, 1, 1)
     assert set(found["dropped"]) == {reason.value for reason in Drop}
     assert found["queue"]["received"] == 9
@@ -483,9 +598,42 @@ def test_stats_count_everything(host: FakeHost) -> None:
         "servers": 2,
         "bound": 2,
         "sessions": 2,
+        "resetting": 0,
         "flows": 2,
     }
     assert found["virtual_servers"][1]["bound"] == 1
+
+
+def test_stats_tell_resets_by_reason_and_side_and_what_became_of_them() -> None:
+    host = FakeHost(web(reset=ResetSettings(on_port_fail=True, server=True)))
+    host.open(*range(40000, 40008))
+    host.wait(5)  # the clients are idle: none is asked with a SYN
+    for port in (40004, 40006):  # but these
+        host.send("A", port=port, seq=1001, ack=5001)
+    host.fail("web/rs1")
+    host.wait(0.1)
+    host.send("A", port=40000, seq=1001, ack=6001)
+    found = get(host, "/v1/stats")
+    assert found["sessions"] == {"now": 4, "limit": 100_000, "tombstones": 4}
+    assert found["session_resets"].keys() == {"port_fail", "administrator", "drain_timeout", "aged_out"}
+    assert found["session_resets"]["port_fail"] == {
+        "client": 5,
+        "server": 4,
+        "accepted": 0,
+        "challenged": 0,
+        "probed": 0,
+        "silent": 0,
+    }
+    assert set(found["session_resets"]["aged_out"].values()) == {0}
+    assert set(found["resets"].values()) == {0}, "that is for packets of no session"
+    host.wait(0.5)
+    assert get(host, "/v1/stats")["syn_probes"] == 2
+    host.send("A", port=40004, seq=1001, ack=6001)
+    host.wait(70)
+    found = get(host, "/v1/stats")
+    assert found["sessions"]["tombstones"] == 0
+    outcomes = found["session_resets"]["port_fail"]
+    assert [outcomes[name] for name in ("accepted", "challenged", "probed", "silent")] == [1, 1, 1, 1]
 
 
 def test_healthz(host: FakeHost) -> None:
@@ -531,6 +679,105 @@ def test_explain_without_a_session_says_who_would_get_a_new_one_and_what_other_s
     assert one["other_packets"] == {"action": "reset", "servers": []}
     assert host.send("A", ack=7) == "dropped"
     assert host.packets
+
+
+def failed_with_resets() -> FakeHost:
+    """Port 40000's session was with rs1, which has failed: it was reset 3 s ago."""
+    host = FakeHost(web(on_no_entry=Policy.DROP, reset=ResetSettings(on_port_fail=True)))
+    host.open(40000, 40001, 40002)
+    host.wait(5)
+    host.fail("web/rs1")
+    host.wait(0)
+    host.wait(3)
+    return host
+
+
+def test_explain_remembers_a_session_that_was_reset_because_its_server_failed() -> None:
+    host = failed_with_resets()
+    one, text = told(host, f"{CLIENT}:40000")
+    assert "Its session with rs1 was reset 3.0 s ago because rs1 failed; nothing came since." in text
+    assert "A packet of that connection is answered with the exact RST; that is remembered for 57.0 s" in text
+    assert "A new connection goes to rs2, by round-robin." in text
+    assert "on_no_entry" not in text
+    assert one["new_connection"] == {"action": "forward", "servers": ["rs2"]}
+    assert one["other_packets"] == {"action": "reset", "servers": []}
+    assert one["tombstones"] == [
+        {
+            "client": f"{CLIENT}:40000",
+            "vip": "192.0.2.10:80",
+            "virtual_server": "web",
+            "server": "rs1",
+            "reason": "port_fail",
+            "outcome": "accepted",
+            "idle_s": 3.0,
+            "expires_in_s": 57.0,
+        }
+    ]
+    # And so it is.
+    host.packets.clear()
+    assert host.send("A", seq=1001, ack=6001) == "dropped"
+    assert resets(host) == [("client", 40000, 6001)]
+    host.wait(2)
+    _, text = told(host, f"{CLIENT}:40000")
+    assert "was reset because rs1 failed; the client was last heard of 2.0 s ago." in text
+    assert host.send("S", seq=9000) == "rs2"
+    one, text = told(host, f"{CLIENT}:40000")
+    assert (one["tombstones"], "was reset" in text) == ([], False)
+
+
+def test_explain_names_whoever_had_a_session_reset_and_that_its_client_was_asked(host: FakeHost) -> None:
+    host.open(40000)
+    call(host, "POST", "/v1/sessions/reset", client=CLIENT)
+    host.wait(0.5)
+    one, text = told(host, f"{CLIENT}:40000")
+    assert "Its session with rs1 was reset by an administrator; nothing came for 0.5 s, not even" in text
+    assert one["tombstones"][0]["outcome"] == "silent"
+    host.send("A", seq=1001, ack=6001)
+    one, text = told(host, f"{CLIENT}:40000")
+    assert "by an administrator; a SYN drew an answer from the client, the last 0.0 s ago." in text
+    assert one["tombstones"][0]["outcome"] == "probed"
+
+
+def test_explain_names_the_drain_timeout(host: FakeHost) -> None:
+    host.open(40000)
+    call(host, "POST", "/v1/servers/rs1/shutdown", drain_timeout_s=30)
+    host.wait(30)
+    _, text = told(host, f"{CLIENT}:40000")
+    assert "was reset 0.0 s ago because the drain timeout of rs1 was over" in text
+
+
+def test_explain_an_address_counts_its_sessions_that_were_reset() -> None:
+    host = failed_with_resets()
+    one, text = told(host, CLIENT)
+    assert f"{CLIENT} has a session with rs2" in text
+    assert f"Sessions of {CLIENT} that were reset and are remembered: 2." in text
+    assert len(one["tombstones"]) == 2
+    assert one["other_packets"]["action"] == "drop", "of a connection that is not remembered"
+    host.time += 60
+    one, text = told(host, CLIENT)
+    assert (one["tombstones"], "remembered" in text) == ([], False)
+
+
+def test_explain_a_tombstone_outlives_its_server() -> None:
+    host = failed_with_resets()
+    host.box.configure(host.time, [web(servers=servers(VIP)[1:])])
+    host.settle()
+    one, text = told(host, f"{CLIENT}:40000")
+    assert one["tombstones"][0]["server"] is None
+    assert "Its session with its server was reset" not in text
+    assert "Its session was reset 3.0 s ago because its server failed" in text
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1", "0.1.2.3", "224.0.0.1", "255.255.255.255", VIP])
+@pytest.mark.parametrize("protocol", [6, 17])
+def test_explain_a_source_that_the_box_refuses(client: str, protocol: int) -> None:
+    host = FakeHost(web(protocol=protocol))
+    one, text = told(host, client)
+    assert f"Whatever comes from {client} is dropped" in text
+    assert one["new_connection"] == one["other_packets"] == {"action": "drop", "servers": []}
+    if protocol == 6:
+        assert host.send("S", client=client) == "dropped"
+        assert host.box.dropped[Drop.SOURCE] == 1
 
 
 def test_explain_with_no_server_bound() -> None:

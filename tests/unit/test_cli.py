@@ -141,6 +141,52 @@ def test_sessions_are_cleared_by_filter_or_all(served: Served) -> None:
     assert ask_json(served, "sessions", "clear", "--all") == {"cleared": 1}
 
 
+def test_a_server_is_disabled_with_its_sessions_reset(served: Served) -> None:
+    served.do(lambda: served.host.open(40000, 40001))
+    assert ask_json(served, "server", "disable", "rs1")["servers"][0]["resetting"] == 0
+    (row,) = ask_json(served, "server", "disable", "rs2", "--virtual-server", "web", "--reset")["servers"]
+    assert (row["state"], row["resetting"]) == ("DISABLED", 1)
+
+
+def test_a_server_is_shut_down_with_a_deadline(served: Served) -> None:
+    served.do(lambda: served.host.open(40000))
+    ask(served, "server", "shutdown", "rs1", "--drain-timeout", "2.5")
+    served.do(lambda: served.host.wait(2.4))
+    assert len(ask_json(served, "show", "sessions")["sessions"]) == 1
+    served.do(lambda: served.host.wait(0.2))
+    assert ask_json(served, "show", "sessions")["sessions"] == []
+    assert run("--socket", served.path, "server", "shutdown", "rs1", "--drain-timeout", "-1").exit_code == 2
+    assert run("--socket", served.path, "server", "disable", "rs1", "--drain-timeout", "1").exit_code == 2
+    assert run("--socket", served.path, "server", "enable", "rs1", "--reset").exit_code == 2
+
+
+def test_sessions_are_reset_by_filter_or_all_and_the_statistics_tell(served: Served) -> None:
+    served.do(lambda: served.host.open(40000, 40001, 40002))
+    assert "SESSION RESETS" not in ask(served, "show", "stats").stdout
+    assert run("--socket", served.path, "sessions", "reset").exit_code == 2
+    assert ask(served, "sessions", "reset", "--server", "rs1").stdout == "reset 2\n"
+    assert ask(served, "sessions", "reset", "--client", "203.0.113.0/24").stdout == "reset 0\n"
+    assert ask_json(served, "sessions", "reset", "--all") == {"reset": 1}
+    served.do(lambda: served.host.send("A", port=40000, seq=1001, ack=6001))
+    served.do(lambda: served.host.send("R", port=40000, seq=1001))
+    text = ask(served, "show", "stats").stdout
+    assert "0 of 100000, and 2 tombstones" in text
+    header, *rows = text[text.index("SESSION RESETS") :].splitlines()
+    assert header.split() == [
+        "SESSION",
+        "RESETS",
+        "TO",
+        "CLIENTS",
+        "TO",
+        "SERVERS",
+        "ACCEPTED",
+        "CHALLENGED",
+        "PROBED",
+        "SILENT",
+    ]
+    assert [row.split() for row in rows] == [["administrator", "4", "0", "0", "1", "0", "0"]]
+
+
 def test_events_as_lines_and_as_json_lines(served: Served) -> None:
     served.do(lambda: served.host.fail("web/rs1"))
     last = ask(served, "events", "--since", "-1").stdout
@@ -160,6 +206,9 @@ def test_every_kind_of_event_has_a_line(served: Served) -> None:
         host.open(40000)
         call_disable(host, "rs1")
         host.send("R", seq=1001)
+        host.open(40001)
+        host.box.disable(host.time, host.box.fleet.servers[2], reset=True)
+        host.wait(0)
         host.journal.append({"time": "t", "box_time": 0.0, "kind": "novelty", "what": "ever"})
 
     served.do(everything)
@@ -168,8 +217,10 @@ def test_every_kind_of_event_has_a_line(served: Served) -> None:
         "reconfigured virtual_servers=['web', 'six']",
         "probe web/rs1 success: 200",
         "session_opened web/rs1 198.51.100.7:40000 to 192.0.2.10:80",
-        "client_reset after 0.0s, 2 packets, 80 bytes",
+        "client_reset after 0.0s, 3 packets, 120 bytes",
         "server_drained web/rs1 has no session left",
+        "reset_started web/rs2 resetting 1 of its sessions: administrator",
+        "reset_ended web/rs2 1 sessions reset, 1 RSTs sent, in 0.0s: administrator",
         "novelty what=ever",
     ):
         assert words in lines
@@ -262,6 +313,22 @@ def test_check_shows_what_a_configuration_means(config: Path) -> None:
     document = json.loads(run("check", "-c", config, "--json").stdout)
     assert document["virtual_server"][0]["aging_s"] == 600
     assert result.stderr == ""
+
+
+def test_check_says_how_sessions_are_reset(config: Path) -> None:
+    text = run("check", "-c", config).stdout
+    assert "reset on port fail: off; resets go to the client, precise, as fast as they can be sent" in text
+    assert "sessions left after a shutdown: kept; aged out: removed in silence" in text
+    config.write_text(
+        CONFIG.replace(
+            "dscp = 10",
+            "dscp = 10\nreset_on_aging = true\ndrain_timeout_s = 30\n"
+            'reset_on_port_fail = { enabled = true, sides = "both", mode = "naive", pace = 500 }',
+        )
+    )
+    text = run("check", "-c", config).stdout
+    assert "reset on port fail: on; resets go to both sides, naive, 500 a second at most" in text
+    assert "sessions left after a shutdown: reset after 30 s; aged out: reset" in text
 
 
 def test_check_warns_on_stderr(config: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from lb import client as module
 from lb.client import ApiError, BoxClient, Denied, Unreachable
 
-from .fake_host import CLIENT, MISSING, FakeHost, Served, serve, web
+from .fake_host import CLIENT, MISSING, VIP, FakeHost, Served, serve, web
 
 
 @pytest.fixture
@@ -63,6 +63,33 @@ def test_sessions_are_filtered_and_cleared(box: BoxClient, served: Served) -> No
     assert list(box.sessions()) == []
 
 
+def test_sessions_are_reset(box: BoxClient, served: Served) -> None:
+    served.do(lambda: served.host.open(40000, 40001, 40002, 40003))
+    assert box.reset_sessions(server="rs1", virtual_server="web") == 2
+    assert box.reset_sessions(client=f"{CLIENT}:40001", vip=VIP, state="ESTABLISHED") == 1
+    assert box.reset_sessions(everything=True) == 1
+    assert box.stats()["session_resets"]["administrator"]["client"] == 4
+    assert list(box.sessions()) == []
+
+
+def test_a_server_is_disabled_with_its_sessions_reset(box: BoxClient, served: Served) -> None:
+    served.do(lambda: served.host.open(40000, 40001))
+    assert [row["resetting"] for row in box.disable("rs1")] == [0, 0]
+    assert [row["resetting"] for row in box.disable("rs2", virtual_server="web", reset=True)] == [1]
+    served.do(lambda: served.host.wait(0))
+    assert [row["server"] for row in box.sessions()] == ["rs1"]
+
+
+def test_a_server_is_shut_down_with_a_deadline(box: BoxClient, served: Served) -> None:
+    served.do(lambda: served.host.open(40000, 40001))
+    box.shutdown("rs1", "web", drain_timeout_s=2.5)
+    box.shutdown("rs2", "web")
+    served.do(lambda: served.host.wait(2))
+    assert len(list(box.sessions())) == 2
+    served.do(lambda: served.host.wait(1))
+    assert [row["server"] for row in box.sessions()] == ["rs2"]
+
+
 def test_explain(box: BoxClient, served: Served) -> None:
     served.do(lambda: served.host.open(40000))
     found = box.explain(f"{CLIENT}:40000", "192.0.2.10:80")
@@ -102,6 +129,9 @@ def test_a_refusal_is_typed(box: BoxClient) -> None:
     assert (caught.value.status, caught.value.code) == (404, "unknown_server")
     with pytest.raises(ApiError) as caught:
         box.clear_sessions()
+    assert caught.value.code == "filter_required"
+    with pytest.raises(ApiError) as caught:
+        box.reset_sessions(server=None)
     assert caught.value.code == "filter_required"
     with pytest.raises(ApiError) as caught:
         list(box.events(since="yesterday"))  # type: ignore[arg-type]

@@ -7,8 +7,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from lb.core.events import ResetReason
 from lb.core.packet import Drop
-from lb.metrics import QueueStatistics
+from lb.core.service import ResetSettings
+from lb.metrics import ANSWERED, FOLLOWED, QueueStatistics
 
 from .fake_host import CLIENT, MISSING, OK, VIP, FakeHost, call, web
 
@@ -43,12 +45,51 @@ def test_packets_are_counted_as_forwarded_or_by_why_they_were_not(host: FakeHost
     assert value(host, "l4box_packets_forwarded_total") == 2
     assert value(host, "l4box_packets_dropped_total", reason="no_entry") == 1
     assert value(host, "l4box_packets_dropped_total", reason="table_full") == 0
-    assert value(host, "l4box_resets_total", reason="no_entry") == 1
+    assert value(host, "l4box_resets_total", reason="no_entry", side="client") == 1
 
 
 def test_every_reason_of_a_drop_has_its_series_before_it_ever_happens(host: FakeHost) -> None:
     reasons = {one.labels["reason"] for one in samples(host) if one.name == "l4box_packets_dropped_total"}
     assert reasons == {reason.value for reason in Drop}
+
+
+def test_resets_are_counted_by_reason_and_side_and_by_what_became_of_them() -> None:
+    host = FakeHost(web(reset=ResetSettings(on_port_fail=True, server=True)))
+    host.open(40000, 40001, 40002)
+    host.wait(5)
+    host.fail("web/rs1")
+    rs1 = {"virtual_server": "web", "server": "rs1"}
+    assert value(host, "l4box_server_sessions_resetting", **rs1) == 2
+    host.wait(0)
+    assert value(host, "l4box_server_sessions_resetting", **rs1) == 0
+    assert value(host, "l4box_tombstones") == 2
+    host.send("A", port=40000, seq=1001, ack=6001)
+    assert value(host, "l4box_resets_total", reason="port_fail", side="client") == 3
+    assert value(host, "l4box_resets_total", reason="port_fail", side="server") == 2
+    assert value(host, "l4box_resets_total", reason="administrator", side="client") == 0
+    host.wait(61)
+    assert value(host, "l4box_tombstones") == 0
+    for outcome, number in {"accepted": 1, "challenged": 1, "probed": 0, "silent": 0}.items():
+        assert value(host, "l4box_reset_outcomes_total", reason="port_fail", outcome=outcome) == number
+
+
+def test_a_client_that_was_not_idle_is_asked_with_a_syn(host: FakeHost) -> None:
+    host.open(40000)
+    call(host, "POST", "/v1/sessions/reset", server="rs1")
+    assert value(host, "l4box_syn_probes_total") == 0
+    host.wait(0.5)
+    assert value(host, "l4box_syn_probes_total") == 1
+
+
+def test_every_reason_of_a_reset_has_its_series_before_it_ever_happens(host: FakeHost) -> None:
+    sides = {
+        (one.labels["reason"], one.labels["side"])
+        for one in samples(host)
+        if one.name == "l4box_resets_total"
+    }
+    assert sides == {(reason.value, "client") for reason in (*ANSWERED, *ResetReason)} | {
+        (reason.value, "server") for reason in FOLLOWED
+    }
 
 
 def test_sessions_and_flows_are_counted_by_server(host: FakeHost) -> None:
@@ -135,6 +176,7 @@ def test_every_metric_is_documented_and_every_documented_metric_is_there(host: F
     assert {one.name for one in samples(host)} == documented
 
 
-def test_every_reason_of_a_drop_is_documented() -> None:
+@pytest.mark.parametrize("reasons", [Drop, ResetReason])
+def test_every_reason_is_documented(reasons: type[Drop] | type[ResetReason]) -> None:
     text = DOCUMENTATION.read_text()
-    assert [reason.value for reason in Drop if f"`{reason.value}`" not in text] == []
+    assert [reason.value for reason in reasons if f"`{reason.value}`" not in text] == []

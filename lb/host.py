@@ -1,0 +1,60 @@
+"""What the handlers of the API have in common: the daemon behind them, the servers that a request names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Protocol
+
+from fastapi import Depends, Query, Request
+
+from lb.core.box import Box
+from lb.core.service import RealServer
+from lb.journal import Journal
+from lb.metrics import QueueStatistics
+from lb.refusal import Refused
+
+
+class Host(Protocol):
+    """What the API needs of the daemon."""
+
+    box: Box
+    journal: Journal
+    name: str
+    speed: float
+
+    def now(self) -> float:
+        """Box seconds."""
+        ...
+
+    def wall(self, box_time: float) -> float:
+        """Unix seconds at that box time."""
+        ...
+
+    def settle(self) -> None:
+        """Carry out what the box produced and re-arm the timer; after every change to the box."""
+        ...
+
+    def queue(self) -> QueueStatistics: ...
+
+
+# Async, or FastAPI would run it in a thread.
+async def _from_app(request: Request) -> Host:
+    host: Host = request.app.state.host
+    return host
+
+
+TheHost = Annotated[Host, Depends(_from_app)]
+Text = Annotated[str | None, Query(min_length=1, max_length=100)]
+
+
+def find_servers(box: Box, name: str | None, virtual_server: str | None) -> list[RealServer]:
+    """The servers of this name, or any, in this virtual server, or any."""
+    services = list(box.fleet.services.values())
+    if virtual_server is not None:
+        services = [service for service in services if service.name == virtual_server]
+        if not services:
+            raise Refused(404, "unknown_virtual_server", f"no virtual server is named {virtual_server!r}")
+    found = [server for service in services for server in service.servers if name in (None, server.name)]
+    if not found:
+        where = f" in virtual server {virtual_server!r}" if virtual_server is not None else ""
+        raise Refused(404, "unknown_server", f"no real server is named {name!r}{where}")
+    return found
