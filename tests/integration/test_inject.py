@@ -7,12 +7,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from tests.integration.netns_fixtures import capture, checksums_are_right, execute, inside, link, namespaces, snmp
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet, Raw
 
 from lb.linux.inject import Injector
+from tests.integration.netns_fixtures import (
+    capture,
+    checksums_are_right,
+    execute,
+    inside,
+    link,
+    namespaces,
+    snmp,
+)
 
 pytestmark = pytest.mark.integration
 

@@ -13,6 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 
 import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6
+from scapy.packet import Packet
+
+from lb.core.health import Outcome, ProbeResult
+from lb.linux import netfilter, probe
+from lb.linux.rules import MARK_BASE, Service, Target, render
 from tests.integration.netns_fixtures import (
     capture,
     checksums_are_right,
@@ -23,13 +30,6 @@ from tests.integration.netns_fixtures import (
     namespaces,
     snmp,
 )
-from scapy.layers.inet import IP, TCP
-from scapy.layers.inet6 import IPv6
-from scapy.packet import Packet
-
-from lb.core.health import Outcome, ProbeResult
-from lb.linux import netfilter, probe
-from lb.linux.rules import MARK_BASE, Service, Target, render
 
 pytestmark = pytest.mark.integration
 

@@ -12,6 +12,12 @@ from pathlib import Path
 
 import pytest
 from netfilterqueue import NetfilterQueue, Packet
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.packet import Packet as Layers
+
+from lb.linux import netfilter, preflight
+from lb.linux.rules import MARK_BASE, Ruleset, Service, Target, render
 from tests.integration.netns_fixtures import (
     DEADLINE_S,
     capture,
@@ -21,12 +27,6 @@ from tests.integration.netns_fixtures import (
     link,
     namespaces,
 )
-from scapy.layers.inet import ICMP, IP, UDP
-from scapy.layers.inet6 import IPv6
-from scapy.packet import Packet as Layers
-
-from lb.linux import netfilter, preflight
-from lb.linux.rules import MARK_BASE, Ruleset, Service, Target, render
 
 pytestmark = pytest.mark.integration
 
