@@ -47,7 +47,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """An outcome and what was seen, for people: "200", "404", "refused", "timeout after 1 s"."""
+    """An outcome and what was seen, for people: "200", "404", "refused", "timeout"."""
 
     outcome: Outcome
     detail: str

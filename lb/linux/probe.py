@@ -65,7 +65,7 @@ async def check(request: Request) -> ProbeResult:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT_ON_CLOSE)
                 raise
     except TimeoutError:
-        return _miss(f"timeout after {request.timeout_s:g} s")
+        return _miss("timeout")
     except OSError as error:
         number = error.errno or 0
         return _miss(_REASONS.get(number, os.strerror(number)))

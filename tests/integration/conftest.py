@@ -28,6 +28,7 @@ MakeLab = Callable[..., Lab]
 def make_lab() -> Iterator[MakeLab]:
     """Makes the lab with a virtual server's settings changed; packets look as on a wire (no offloads).
 
+    A health check may take ten seconds of the box's: on a busy machine a healthy server must not miss it.
     The box's log is in the output of a test that failed.
     """
     made: list[Lab] = []
@@ -35,6 +36,7 @@ def make_lab() -> Iterator[MakeLab]:
 
     def make(*, speed: float = 20, lab: dict[str, Any] | None = None, **virtual_server: Any) -> Lab:
         service = {"name": "web", "address": VIP, "port": 80, "dscp": 10, **virtual_server}
+        service["health_check"] = {"timeout_s": 10, **service.get("health_check", {})}
         document = {
             "name": NAME,
             "speed": speed,

@@ -211,8 +211,8 @@ def test_a_server_without_its_vip_times_out_and_is_green_only_on_the_direct_path
     execute(lab.server, f"ip address del {VIP}/32 dev lo")
     with web_server(lab.server):
         request = replace(THROUGH_DSR, timeout_s=0.3)
-        assert check(lab, request) == ProbeResult(Outcome.MISS, "timeout after 0.3 s")
-        assert check(lab, replace(request, kind="l4")) == ProbeResult(Outcome.MISS, "timeout after 0.3 s")
+        assert check(lab, request) == ProbeResult(Outcome.MISS, "timeout")
+        assert check(lab, replace(request, kind="l4")) == ProbeResult(Outcome.MISS, "timeout")
         assert check(lab, DIRECT) == ProbeResult(Outcome.SUCCESS, "200")
 
 
@@ -271,7 +271,7 @@ def test_a_server_that_accepts_and_says_nothing_times_out_and_gets_a_reset(lab: 
 
     with tcp_server(lab.server, wait_for_the_end) as raised:
         result = check(lab, replace(THROUGH_DSR, timeout_s=0.3))
-        assert result == ProbeResult(Outcome.MISS, "timeout after 0.3 s")
+        assert result == ProbeResult(Outcome.MISS, "timeout")
         assert eventually(lambda: bool(raised))
     assert isinstance(raised[0], ConnectionResetError)
 
@@ -332,7 +332,7 @@ def test_checks_at_the_same_time_each_go_by_their_own_mark(lab: Lab) -> None:
     with web_server(lab.server), inside(lab.box):
         found, lost = asyncio.run(both())
     assert found == ProbeResult(Outcome.SUCCESS, "200")
-    assert lost == ProbeResult(Outcome.MISS, "timeout after 0.3 s")
+    assert lost == ProbeResult(Outcome.MISS, "timeout")
 
 
 def from_the_box_with(flag: str) -> Callable[[Packet], bool]:

@@ -147,7 +147,7 @@ class Answer:
 OK = Answer(Outcome.SUCCESS, "200")
 NOT_FOUND = Answer(Outcome.BAD_STATUS, "404")
 REFUSED = Answer(Outcome.MISS, "refused")
-SILENT = Answer(Outcome.MISS, "timeout after 1 s", 1.0)
+SILENT = Answer(Outcome.MISS, "timeout", 1.0)
 
 
 class Dialogue:

@@ -109,7 +109,7 @@ def test_every_check_is_reported_as_it_ended() -> None:
     talk = Dialogue(service(servers=("rs1",)), answers={"rs1": SILENT})
     talk.wait(1)
 
-    assert talk.take_events(Probed) == [Probed(talk.now, "web", "rs1", Outcome.MISS, "timeout after 1 s")]
+    assert talk.take_events(Probed) == [Probed(talk.now, "web", "rs1", Outcome.MISS, "timeout")]
 
 
 # When: SPEC §4, "10–20 s after its file is renamed, 11–21 s after it goes silent"
