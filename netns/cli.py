@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from netns.errors import LabError
+from netns.scenario_cli import scenario
 
 # What takes long to import is imported by the commands that use it: `l4lab --help` is instant.
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ def json_option(command: Command) -> Command:
 @click.version_option(package_name="l4box", prog_name="l4lab")
 def main() -> None:
     """A lab of network namespaces around the L4 box: clients, a router, real web servers."""
+
+
+main.add_command(scenario)
 
 
 @main.command()

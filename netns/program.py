@@ -1,0 +1,76 @@
+"""A program that runs on a node of a lab until it ends or is ended: clients, mostly.
+
+It is in the lab's state before it runs, so that `down` ends it whatever became of whoever started it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from netns import process, state, web
+from netns.errors import LabError
+from netns.lab import Lab
+from netns.process import Process
+from netns.state import Ledger
+
+STOP_S = 5.0
+"""How long a program may take to end by SIGTERM before it gets SIGKILL."""
+
+
+class Program:
+    """A program that was started, and the lines it has written so far."""
+
+    def __init__(self, lab: str, role: str, running: Process) -> None:
+        self.role = role
+        self._lab = lab
+        self._process = running
+        self._read = 0
+
+    @property
+    def running(self) -> bool:
+        return bool(process.members(self._process))
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the program; nothing happens when it has ended."""
+        process.send(self._process, number)
+
+    def lines(self) -> list[str]:
+        """The whole lines it has written since the last call, stderr among them."""
+        with Path(self._process.log).open("rb") as log:
+            log.seek(self._read)
+            text = log.read()
+        end = text.rfind(b"\n") + 1
+        self._read += end
+        return text[:end].decode(errors="replace").splitlines()
+
+    def stop(self) -> None:
+        """End it and all it has started."""
+        process.send(self._process, signal.SIGTERM)
+        if not process.wait(self._process, STOP_S):
+            process.send(self._process, signal.SIGKILL, to_all=True)
+            process.wait(self._process, STOP_S)
+        with state.lock(self._lab):
+            made = state.read(self._lab)
+            if made is not None:
+                Ledger(made).process_gone(self.role)
+
+
+def start(lab: Lab, node: str, role: str, argv: Sequence[str]) -> Program:
+    """Start `argv` on the node; `role` names it in the lab's state and in `l4lab status`."""
+    directory = lab.directory / "programs"
+    directory.mkdir(exist_ok=True)
+    log = directory / f"{role.replace(' ', '-')}.log"
+    log.touch()
+
+    def record(started: Process) -> None:
+        with state.lock(lab.name):
+            made = state.read(lab.name)
+            if made is None:
+                raise LabError(f"the lab {lab.name!r} was taken down meanwhile")
+            Ledger(made).process(role, started)
+
+    where = lab.node(node).namespace
+    running = process.spawn(where, argv, log=log, record=record, env=web.environment())
+    return Program(lab.name, role, running)

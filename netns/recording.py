@@ -1,0 +1,129 @@
+"""What a run recorded: the values that its verdicts, its timeline and its report page are made of.
+
+Times are box seconds since the run began, unless a name says otherwise. `Recording.as_json` is `result.json`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Outcome(Enum):
+    """How a request ended, as its client saw it."""
+
+    OK = "ok"
+    HTTP_ERROR = "http_error"
+    """A whole response came, with a status of 400 or more."""
+    REFUSED = "refused"
+    RESET = "reset"
+    TIMEOUT = "timeout"
+    CLOSED = "closed"
+    """The server closed the connection before a whole response had come."""
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of one client, as the client saw it."""
+
+    client: str
+    """The client's name within the run: "curl-3"."""
+    started: float
+    ended: float
+    outcome: Outcome
+    status: int
+    """HTTP status, 0 when none came."""
+    server: str
+    """The server that answered, by its own word; "" when none did."""
+    reused: bool
+    """Whether it went over a connection that had carried a request before."""
+    local_port: int
+    """The client's TCP port, 0 when there was no connection."""
+    error: str = ""
+    """The client's own words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that the run did."""
+
+    time: float
+    text: str
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSample:
+    """A server at one moment: what the box says of it, and what its own kernel holds."""
+
+    time: float
+    server: str
+    state: str
+    bound: bool
+    sessions: int
+    """In the box's table."""
+    sockets: dict[str, int] = field(default_factory=dict)
+    """TCP connections on the VIP in its kernel, by state as ss(8) names them: ESTAB, CLOSE-WAIT, …"""
+    zombies: int = 0
+    """Established in the server's kernel, and neither in the box's table nor in a client's kernel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a run must show, and what it showed."""
+
+    text: str
+    passed: bool
+    measured: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A whole run."""
+
+    name: str
+    title: str
+    intent: str
+    started_at: str
+    """ISO 8601, UTC."""
+    speed: float
+    ended: float
+    servers: tuple[str, ...]
+    settings: dict[str, Any]
+    """The lab's configuration."""
+    steps: tuple[Step, ...]
+    events: tuple[dict[str, Any], ...]
+    """The box's, as its API gives them, each with `at`, its time in this run."""
+    requests: tuple[Request, ...]
+    samples: tuple[ServerSample, ...]
+    expectations: tuple[Expectation, ...]
+    figures: dict[str, Any] = field(default_factory=dict)
+    """Whatever else was measured, by name: resets per second, percentiles, …"""
+    captures: tuple[str, ...] = ()
+    """File names, beside result.json."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of what took part, by name: l4lab, Linux, nginx, curl, …"""
+
+    @property
+    def passed(self) -> bool:
+        return all(expectation.passed for expectation in self.expectations)
+
+    @property
+    def lost(self) -> int:
+        """Requests that did not end well."""
+        return sum(request.outcome is not Outcome.OK for request in self.requests)
+
+    def as_json(self) -> dict[str, Any]:
+        """The document other programs read: docs/json.md."""
+        document = asdict(self)
+        for request in document["requests"]:
+            request["outcome"] = request["outcome"].value
+        return {
+            **document,
+            "passed": self.passed,
+            "request_log": document["requests"],
+            "requests": len(self.requests),
+            "lost": self.lost,
+        }

@@ -1,0 +1,467 @@
+"""A scenario being played: what its `play(run)` can do, wait for, look at and expect.
+
+Times are box seconds since the run began. Nothing here sleeps on a guess: `wait_until` has a condition and a
+deadline, and `watch_for_s` lets box time pass where letting it pass is the step.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from netns import observe, traffic, wire
+from netns.capture import Capture
+from netns.errors import LabError
+from netns.lab import Lab, Say
+from netns.observe import Served
+from netns.recording import Expectation, Outcome, Request, Step
+from netns.run_clock import RunClock
+from netns.topology import Role
+from netns.traffic import Clients, Ended, Kind
+from netns.watch import Watch
+from netns.web import StopSignal
+from netns.wire import Segment
+
+POLL_S = 0.01
+GRACE_S = 5.0
+"""Real seconds that a wait is given beyond its box time: for this machine, not for the box."""
+
+SLACK_S = 0.05
+"""Real seconds by which a measured time may be off: a check's and a process's own, on a busy machine."""
+
+RATE = 10
+"""Requests a second of a curl client."""
+
+
+class GaveUp(Exception):
+    """What was waited for did not come; the expectation that says so is recorded."""
+
+
+class Run:
+    """The lab, its clients, and all that is recorded of them."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        settings: Mapping[str, Any],
+        *,
+        clients: Sequence[traffic.Wanted],
+        say: Say,
+        seed: int,
+        captures: Mapping[str, Capture],
+    ) -> None:
+        """`captures` are by node, and are not yet running."""
+        self.lab = lab
+        self.settings = settings
+        self.random = random.Random(seed)  # noqa: S311 - of a moment, not of a secret
+        self.steps: list[Step] = []
+        self.requests: list[Request] = []
+        self.ends: list[Ended] = []
+        self.expectations: list[Expectation] = []
+        self.figures: dict[str, Any] = {"seed": seed}
+        self.captures = captures
+        self._wanted = clients
+        self._say = say
+        self._groups: list[Clients] = []
+        self._held = ExitStack()
+        self._segments: dict[str, list[Segment]] = {}
+
+    def begin(self) -> None:
+        """Start the captures, the clock and the watch."""
+        for capture in self.captures.values():
+            self._held.enter_context(capture)
+        self.clock = RunClock.start(self.lab)
+        self._before = {
+            node.name: observe.counters(self.lab, node.name)
+            for node in self.lab.plan.nodes
+            if node.role is not Role.ROUTER
+        }
+        self._watch = Watch(self.lab, self.clock.monotonic)
+        self._held.callback(self._watch.stop)
+        self._watch.start()
+
+    def finish(self) -> None:
+        """End the clients, the watch and the captures: what is recorded is all there is. Twice is fine."""
+        for group in self._groups:
+            group.stop()
+        if hasattr(self, "_watch"):
+            self._watch.catch_up(self.lab.box.stats()["last_event"])
+            self._look()
+        self._groups.clear()
+        self._held.close()
+
+    @property
+    def samples(self) -> list[Any]:
+        return self._watch.samples
+
+    @property
+    def speed(self) -> float:
+        return self.clock.speed
+
+    @property
+    def slack_s(self) -> float:
+        """SLACK_S in box seconds."""
+        return SLACK_S * self.speed
+
+    def now(self) -> float:
+        return self.clock.now()
+
+    # Clients
+
+    def start_clients(self, service: str | None = None, *, rate: int = RATE) -> None:
+        """Start the clients that the run was asked to have; `rate` is a curl's, per real second."""
+        for wanted in self._wanted:
+            if wanted.kind is Kind.IDLE:
+                self.start_idle(wanted.count, service)
+            else:
+                self.start_curl(wanted.kind, wanted.count, service, rate=rate)
+
+    def start_curl(
+        self,
+        kind: Kind,
+        count: int,
+        service: str | None = None,
+        *,
+        rate: int = RATE,
+        name: str = "",
+        max_time_s: float = traffic.MAX_TIME_S,
+    ) -> Clients:
+        """Start curls against a virtual server, the first by default; `rate` and `max_time_s` are real."""
+        host, port = self._place(service)
+        if kind is Kind.CURL_DOWNLOAD:
+            traffic.prepare_downloads(self.lab, "client")
+        self._step(f"{count} {kind.value} clients start", "client")
+        return self._started(
+            traffic.start_curl(
+                self.lab,
+                "client",
+                f"http://{host}:{port}/",
+                kind,
+                count,
+                name=name or kind.value,
+                rate=rate,
+                max_time_s=max_time_s,
+            )
+        )
+
+    def start_idle(
+        self, count: int, service: str | None = None, *, name: str = "idle", options: Sequence[str] = ()
+    ) -> Clients:
+        """Start idle clients; each has a connection open once it has had its first answer."""
+        host, port = self._place(service)
+        self._step(f"{count} {name} clients connect", "client")
+        return self._started(
+            traffic.start_idle(self.lab, "client", host, port, count, name=name, options=options)
+        )
+
+    def ask(self, group: Clients, within_s: float = 60) -> list[Request]:
+        """Have each idle client make another request; those requests, when all of them have ended."""
+        before = len(self._of(group))
+        self._step(f"every {group.name} client makes a request", "client")
+        group.ask()
+        self.wait_until(
+            f"every {group.name} client's request has ended",
+            lambda: len(self._of(group)) >= before + len(group.names),
+            within_s,
+        )
+        return self._of(group)[before:]
+
+    def vanish(self, group: Clients) -> None:
+        """Have the clients be gone without a word."""
+        self._step(f"the {group.name} clients vanish without a FIN or a RST", "client")
+        group.vanish()
+        self.wait_until(
+            f"the {group.name} clients are gone",
+            lambda: {end.client for end in self.ends if end.how == "vanished"} >= set(group.names),
+            10,
+        )
+
+    def wait_until_all_answered(self, within_s: float = 120) -> None:
+        """Return when each client has had an answer, the downloads' apart: theirs never ends."""
+        waiting = {
+            name for group in self._groups if group.kind is not Kind.CURL_DOWNLOAD for name in group.names
+        }
+        seen = 0
+
+        def all_answered() -> bool:
+            nonlocal seen
+            waiting.difference_update(request.client for request in self.requests[seen:])
+            seen = len(self.requests)
+            return not waiting
+
+        self.wait_until("every client has had an answer", all_answered, within_s)
+
+    def wait_until_connected(self, within_s: float = 120) -> None:
+        """Return when each client that keeps its connection has one."""
+        keep = {name for group in self._groups if group.kind is not Kind.CURL_NEW for name in group.names}
+        self.wait_until(
+            "every client has its connection", lambda: len(self.open_ends()) >= len(keep), within_s
+        )
+
+    def _started(self, group: Clients) -> Clients:
+        self._groups.append(group)
+        return group
+
+    def _of(self, group: Clients) -> list[Request]:
+        return self.requests_of(group.name)
+
+    def _place(self, service: str | None) -> tuple[str, int]:
+        services = self.lab.config.virtual_server
+        chosen = services[0] if service is None else next(one for one in services if one.name == service)
+        return str(chosen.vip), chosen.port
+
+    # What is done
+
+    def health_off(self, server: str) -> float:
+        """Rename the server's health file; when that was."""
+        self.lab.health_off(server)
+        return self._step("health file renamed", server)
+
+    def health_on(self, server: str) -> float:
+        self.lab.health_on(server)
+        return self._step("health file put back", server)
+
+    def vip_down(self, server: str) -> float:
+        """Take the VIP off the server's lo; when that was."""
+        self.lab.vip_down(server)
+        return self._step("lo:0 taken down", server)
+
+    def vip_up(self, server: str) -> float:
+        self.lab.vip_up(server)
+        return self._step("lo:0 put up", server)
+
+    def stop(self, server: str, how: str | None = None) -> tuple[float, float]:
+        """Stop the web server, as the setting `stop` says unless told how; when that began, and ended."""
+        signal = StopSignal[(how or str(self.settings.get("stop", "quit"))).upper()]
+        began = self._step(f"web server told to stop (SIG{signal.name})", server)
+        self.lab.stop(server, signal)
+        return began, self._step("web server has ended", server)
+
+    def start(self, server: str) -> float:
+        """Start the web server; when it listened."""
+        self.lab.start(server)
+        return self._step("web server started", server)
+
+    def deploy(self, server: str) -> float:
+        """Change what the server serves, as a deploy does."""
+        (self.lab.web(server).root / "index.html").write_text(f"{server}\nthe new release\n")
+        return self._step("new release deployed", server)
+
+    def note(self, text: str, node: str = "") -> float:
+        """Record that something was done; now."""
+        return self._step(text, node)
+
+    def _step(self, text: str, node: str = "") -> float:
+        now = self.now()
+        self.steps.append(Step(now, text, node))
+        self._say(f"{now:8.1f} s  {f'{node}: ' if node else ''}{text}")
+        return now
+
+    # Waiting
+
+    def wait_until(self, what: str, condition: Callable[[], object], within_s: float) -> None:
+        """Return once `condition` holds; GaveUp, and a failed expectation, when it does not in time."""
+        deadline = self.now() + within_s + GRACE_S * self.speed
+        self._say(f"{self.now():8.1f} s  … until {what}")
+        while True:
+            self._look()
+            if condition():
+                return
+            if self.now() > deadline:
+                self._check_clients()
+                self.expect(what, False, f"not within {within_s:g} s")
+                raise GaveUp(what)
+            time.sleep(POLL_S)
+
+    def wait_for_state(
+        self, server: str, state: str, within_s: float, *, since: float, service: str | None = None
+    ) -> float:
+        """When the box first gave the server that state, at `since` or later; waits until it does."""
+        virtual_server = service or self.lab.config.services_of(server)[0].name
+
+        def changes() -> list[float]:
+            found = self.events("server_state", server=server, virtual_server=virtual_server, new=state)
+            return [event["at"] for event in found if event["at"] >= since]
+
+        self.wait_until(f"{server} is {state}", changes, within_s)
+        self._say(f"{changes()[0]:8.1f} s  {server}: {state}")
+        return changes()[0]
+
+    def wait_until_drained(self, server: str, within_s: float = 30) -> set[str]:
+        """Return once no client has a connection that the box has a session of the server for.
+
+        The clients' ends of the sessions that are left: the server's kernel has reset those clients, which
+        the box, as it sees no packet from server to client, can't know. They are left until aging.
+        """
+
+        def left() -> dict[str, str]:
+            return {row["client"]: row["state"] for row in self.table(server)}
+
+        def drained() -> bool:
+            sessions = left()
+            return "FIN" not in sessions.values() and not sessions.keys() & {
+                socket.local
+                for node in self.lab.plan.of(Role.CLIENT)
+                for socket in self.sockets(node.name)
+                if socket.state != "TIME-WAIT"
+            }
+
+        self.wait_until(f"no client has a session of {server}", drained, within_s)
+        self._step(f"no client has a session of {server} any more", "box")
+        return set(left())
+
+    def watch_for_s(self, span_s: float, why: str) -> None:
+        """Let that much box time pass."""
+        end = self.now() + span_s
+        self._say(f"{self.now():8.1f} s  … {span_s:.1f} s to {why}")
+        while self.now() < end:
+            self._look()
+            time.sleep(POLL_S)
+
+    def wait_for_random_phase(self, server: str) -> None:
+        """Wait for a moment of the server's health interval that the run's seed picks (SPEC §4)."""
+        interval_s = self.lab.config.services_of(server)[0].health_check.interval_s
+        phase_s = self.random.uniform(0, interval_s)
+        row = next(row for row in self.lab.box.servers() if row["name"] == server)
+        wait_s = (phase_s - (interval_s - row["next_check_in_s"])) % interval_s
+        self.figures.setdefault("phase_s", round(phase_s, 1))
+        self.watch_for_s(wait_s, f"be {phase_s:.1f} s after a health check of {server}")
+
+    def _check_clients(self) -> None:
+        """LabError with their words when clients have ended by themselves."""
+        for group in self._groups:
+            if not group.stopped and not group.running:
+                raise LabError(
+                    f"the {group.name} clients have ended; they say:\n" + "\n".join(group.unread[-9:])
+                )
+
+    def _look(self) -> None:
+        self._watch.check()
+        for group in self._groups:
+            for found in group.read():
+                if isinstance(found, Request):
+                    started, ended = self.clock.monotonic(found.started), self.clock.monotonic(found.ended)
+                    self.requests.append(replace(found, started=started, ended=ended))
+                else:
+                    self.ends.append(replace(found, time=self.clock.monotonic(found.time)))
+
+    # Looking
+
+    def events(self, kind: str | None = None, **fields: object) -> list[dict[str, Any]]:
+        """The box's events of that kind with those values, each with `at`, its time in the run."""
+        return [
+            {**event, "at": self.clock.box(event["box_time"])}
+            for event in list(self._watch.events)
+            if kind in (None, event["kind"])
+            and all(event.get(name) == value for name, value in fields.items())
+        ]
+
+    def sockets(self, node: str) -> list[observe.Socket]:
+        """The node's TCP sockets, now, by its own kernel."""
+        return observe.sockets(self.lab, node)
+
+    def table(self, server: str, service: str | None = None) -> list[dict[str, Any]]:
+        """The box's sessions of the server, now."""
+        return list(self.lab.box.sessions(server=server, virtual_server=service))
+
+    def requests_of(self, name: str) -> list[Request]:
+        """The requests of the clients of that name: "curl", "idle" or what they were started as."""
+        return [request for request in self.requests if request.client.rpartition("-")[0] == name]
+
+    def lost(self, name: str) -> list[Request]:
+        """Of those, the ones that did not end well."""
+        return [request for request in self.requests_of(name) if request.outcome is not Outcome.OK]
+
+    def open_ends(self, service: str | None = None) -> set[str]:
+        """The clients' ends ("10.80.4.2:40000") of connections to a virtual server, the first by default.
+
+        Those that are established in the clients' kernel, now. Two connections of one client to two VIPs may
+        have the same port.
+        """
+        vip = "{}:{}".format(*self._place(service))
+        return {
+            socket.local
+            for node in self.lab.plan.of(Role.CLIENT)
+            for socket in observe.sockets(self.lab, node.name)
+            if socket.state == "ESTAB" and socket.peer == vip
+        }
+
+    def connections(self, server: str, service: str | None = None) -> set[str]:
+        """Those of them that are established in the server's kernel, too."""
+        vip = "{}:{}".format(*self._place(service))
+        return self.open_ends(service) & {
+            socket.peer
+            for socket in observe.clients_sockets(self.lab, server)
+            if socket.state == "ESTAB" and socket.local == vip
+        }
+
+    def server_sockets(self, server: str) -> Counter[str]:
+        """The server's TCP connections with clients by state, now, by its own kernel."""
+        return Counter(socket.state for socket in observe.clients_sockets(self.lab, server))
+
+    def counted(self, node: str) -> Counter[str]:
+        """What the node's kernel has counted since the run began, by nstat's names."""
+        now = observe.counters(self.lab, node)
+        return Counter({name: now[name] - self._before[node][name] for name in now})
+
+    def served(self, server: str) -> list[Served]:
+        """What the server has answered to clients, by its access log, in the run's time."""
+        return [replace(row, time=self.clock.unix(row.time)) for row in observe.served(self.lab, server)]
+
+    def segments(self, node: str) -> list[Segment]:
+        """The TCP segments seen at the node, but for the box's health checks. The first call ends the run."""
+        self.finish()
+        if node not in self._segments:
+            dropped = sum(seen.dropped for seen in self.captures[node].counted)
+            if dropped:
+                self.expect(f"the capture at {node} is whole", False, f"{dropped} packets came too fast")
+            box = str(self.lab.plan.box.address)
+            self._segments[node] = [
+                segment
+                for segment in wire.read(self.captures[node].path, self.clock.unix)
+                if box not in (segment.source.partition(":")[0], segment.destination.partition(":")[0])
+            ]
+        return self._segments[node]
+
+    # Expecting
+
+    def expect(self, text: str, passed: object, measured: object) -> None:
+        """Record whether what must be so was, and the figure that shows it."""
+        expectation = Expectation(text, bool(passed), str(measured))
+        self.expectations.append(expectation)
+        self._say(f"{self.now():8.1f} s  {'ok    ' if expectation.passed else 'FAILED'} {text}: {measured}")
+
+    def expect_between(
+        self, text: str, value_s: float, low_s: float, high_s: float, remark: str = ""
+    ) -> None:
+        """A time lies between two others, give or take what this machine needs."""
+        passed = low_s - self.slack_s <= value_s <= high_s + self.slack_s
+        allowed = f"{low_s:g}–{high_s:g} s" if low_s != high_s else f"{low_s:g} s"
+        slack = f"±{self.slack_s:.2g} s for {SLACK_S * 1000:.0f} ms of this machine's"
+        self.expect(text, passed, f"{value_s:.1f} s{remark}; allowed {allowed}, {slack}")
+
+    def expect_found(
+        self, server: str, state: str, after: str, since: float, found: float, low_s: float, high_s: float
+    ) -> None:
+        """The box gave the server that state in time; with what its health checks said meanwhile."""
+        checks = [
+            event["detail"]
+            for event in self.events("probe", server=server)
+            if since < event["at"] < found + self.slack_s
+        ]
+        remark = f" (checks: {', '.join(checks)})"
+        self.expect_between(f"{server} is {state} after {after}", found - since, low_s, high_s, remark)
+
+    def expect_none(self, text: str, found: Collection[object]) -> None:
+        """There is nothing of the kind; else how many there are, and the first."""
+        first = f", the first: {next(iter(found))}" if found else ""
+        self.expect(text, not found, f"{len(found)} found{first}")
+
+    def expect_equal(self, text: str, found: object, wanted: object) -> None:
+        """A number, or another value, is what it must be."""
+        self.expect(text, found == wanted, f"{found}, expected {wanted}")

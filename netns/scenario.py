@@ -1,0 +1,200 @@
+"""Scenarios: a deploy, or an accident, played in a lab of its own, and what must be seen of it.
+
+A scenario is a file of the folder `netns/scenarios`, or any other Python file:
+
+    '''Title in one line.
+
+    The intent: what it shows.
+    '''
+    SETTINGS = {"stop": ("quit", "term", "kill"), "watch_s": 30.0}  # choices, the first the default; a number
+    CLIENTS = "curl:20"  # netns/traffic.py
+    CAPTURE = "tcp or icmp"  # pcap-filter(7)
+
+    def lab(settings): return {"virtual_server": [web(aging_s=120)]} # lab.toml as a dict; may be left out
+    def play(run): …                                                 # netns/run.py
+
+Its name is the file's, with dashes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lb.config import parse
+from netns import lifecycle, state, traffic
+from netns.capture import Capture
+from netns.config import LabConfig
+from netns.errors import LabError
+from netns.lab import Lab, Say
+from netns.recording import Recording
+from netns.run import GaveUp, Run
+from netns.topology import Role
+
+FOLDER = Path(__file__).parent / "scenarios"
+SPEED = 20.0
+
+Choices = tuple[str, ...]
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One scenario, as its file defines it."""
+
+    name: str
+    title: str
+    intent: str
+    settings: Mapping[str, Choices | float]
+    """Choices, of which the first is the default, or a number."""
+    clients: str
+    capture: str
+    """What is captured at every node, a pcap-filter(7)."""
+    lab: Callable[[Settings], dict[str, Any]]
+    play: Callable[[Run], None]
+
+    def defaults(self) -> dict[str, Any]:
+        return {key: value[0] if isinstance(value, tuple) else value for key, value in self.settings.items()}
+
+    def chosen(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """The settings with those given put over the defaults; ValueError with what is allowed."""
+        found = self.defaults()
+        for key, text in given.items():
+            if key not in self.settings:
+                allowed = ", ".join(self.settings) or "it has none"
+                raise ValueError(f"{self.name} has no setting {key!r}: {allowed}")
+            found[key] = _value(key, text, self.settings[key])
+        return found
+
+
+def web(**changes: Any) -> dict[str, Any]:
+    """The virtual server of most scenarios: the article's settings but for `changes`."""
+    return {"name": "web", "address": "192.0.2.10", "port": 80, "dscp": 10, **changes}
+
+
+def discover(folder: Path = FOLDER) -> dict[str, Scenario]:
+    """The scenarios of a folder, by name."""
+    files = sorted(folder.glob("[a-z]*.py"))
+    return {scenario.name: scenario for scenario in map(load, files)}
+
+
+def load(path: Path) -> Scenario:
+    """The scenario of a file; LabError when it is none."""
+    name = path.stem.replace("_", "-")
+    spec = importlib.util.spec_from_file_location(f"netns.scenarios.{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise LabError(f"{path} is no scenario: a Python file is")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    if not module.__doc__ or not hasattr(module, "play"):
+        raise LabError(f"{path} is no scenario: it needs a docstring and play(run)")
+    title, _, intent = module.__doc__.strip().partition("\n")
+    return Scenario(
+        name=name,
+        title=title.rstrip("."),
+        intent=intent.strip(),
+        settings=getattr(module, "SETTINGS", {}),
+        clients=getattr(module, "CLIENTS", "curl:20"),
+        capture=getattr(module, "CAPTURE", "tcp or icmp"),
+        lab=getattr(module, "lab", lambda _: {}),
+        play=module.play,
+    )
+
+
+def play(
+    scenario: Scenario,
+    *,
+    speed: float = SPEED,
+    clients: str | None = None,
+    given: Mapping[str, str] | None = None,
+    seed: int,
+    report: Path | None = None,
+    lab_name: str | None = None,
+    say: Say,
+) -> Recording:
+    """Play a scenario in a lab of its own, which is down again at the end, whatever happens.
+
+    ValueError or ConfigError for what it can't be played with; LabError when the lab fails. With `report`,
+    the captures are left there.
+    """
+    settings = scenario.chosen(given or {})
+    wanted = traffic.parse_clients(clients or scenario.clients)
+    name = lab_name or f"scenario-{scenario.name}"
+    # Without offload the captures show packets as on a wire, and libpcap's buffer holds more of them.
+    document = {"name": name, "speed": speed, "offload": False, **scenario.lab(settings)}
+    config = parse(LabConfig, document, f"the scenario {scenario.name!r}")
+    lifecycle.require_root()
+    if state.read(name) is not None:
+        raise LabError(
+            f"the lab {name!r} is up: the scenario is being played, or was killed and "
+            f"`l4lab down --name {name}` clears it"
+        )
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    with ExitStack() as held:
+        directory = report or Path(held.enter_context(TemporaryDirectory(prefix="l4lab-")))
+        directory.mkdir(parents=True, exist_ok=True)
+        say(f"{scenario.name}: {scenario.title} (speed {speed:g}, seed {seed})")
+        held.callback(lifecycle.down, name)
+        lab = lifecycle.up(config, say=say)
+        held.callback(lab.close)
+        run = Run(
+            lab,
+            settings,
+            clients=wanted,
+            say=say,
+            seed=seed,
+            captures=_captures(lab, directory, scenario.capture, router=report is not None),
+        )
+        try:
+            run.begin()
+            scenario.play(run)
+        except GaveUp:
+            pass  # the expectation that failed says why
+        finally:
+            run.finish()
+        ended = run.now()
+    return Recording(
+        name=scenario.name,
+        title=scenario.title,
+        intent=scenario.intent,
+        started_at=started_at,
+        speed=speed,
+        ended=round(ended, 3),
+        servers=tuple(node.name for node in lab.plan.servers),
+        settings={**config.model_dump(mode="json"), "scenario": settings},
+        steps=tuple(run.steps),
+        events=tuple(run.events()),
+        requests=tuple(sorted(run.requests, key=lambda request: request.started)),
+        samples=tuple(run.samples),
+        expectations=tuple(run.expectations),
+        figures=run.figures,
+        captures=tuple(capture.path.name for capture in run.captures.values()) if report else (),
+    )
+
+
+def _captures(lab: Lab, directory: Path, expression: str, *, router: bool) -> dict[str, Capture]:
+    """A capture for each node; the router's has every packet of all the others once more."""
+    return {
+        node.name: lab.capture([node.name], directory / f"{node.name}.pcapng", expression=expression)
+        for node in lab.plan.nodes
+        if router or node.role is not Role.ROUTER
+    }
+
+
+def _value(key: str, text: str, allowed: Choices | float) -> str | float:
+    if isinstance(allowed, tuple):
+        if text not in allowed:
+            raise ValueError(f"{key} = {text!r}: {', '.join(allowed)} is allowed")
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{key} = {text!r}: a number is allowed") from None

@@ -1,0 +1,1 @@
+"""Scenarios: one a file; netns/scenario.py says how one is written."""
