@@ -1,0 +1,99 @@
+"""A run's report: `result.json` for programs, `report.html` for people.
+
+The page is one file that opens from a disk, with no network: the drawing is SVG made here, its script only
+shows what the marks' titles say. Whatever came from outside (names, errors) is escaped by the template.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from netns.findings import LOSSES, failed, headline, seconds
+from netns.moments import Actor, moments
+from netns.recording import Recording
+from netns.report import clients, lanes, tables
+from netns.report.axis import Axis
+
+PAGE: Final = "report.html"
+RESULT: Final = "result.json"
+
+
+def write(recording: Recording, directory: Path) -> Path:
+    """Both files into the directory, which is made if need be; the page's path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    result = json.dumps(recording.as_json(), default=str, ensure_ascii=False)
+    (directory / RESULT).write_text(result + "\n", encoding="utf-8")
+    page = directory / PAGE
+    page.write_text(render(recording), encoding="utf-8")
+    return page
+
+
+def render(recording: Recording) -> str:
+    """The page. Its policy allows this script, by its hash, and nothing from anywhere else."""
+    axis = Axis(recording.ended, recording.speed, _began(recording.started_at))
+    happened = moments(recording)
+    script = _asset("page.js")
+    environment = Environment(
+        loader=PackageLoader("netns", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["seconds"] = seconds
+    environment.filters["unbroken"] = unbroken
+    return environment.get_template("page.html.j2").render(
+        recording=recording,
+        axis=axis,
+        ticks=axis.ticks(),
+        headline=list(headline(recording)),
+        moments=happened,
+        done_flags=lanes.flags(axis, happened, Actor.PEOPLE),
+        box_flags=lanes.flags(axis, happened, Actor.BOX),
+        servers=lanes.server_lanes(recording, axis),
+        resets=lanes.reset_shapes(recording, axis),
+        histogram=lanes.histogram(recording, axis),
+        clients=clients.client_lanes(recording, axis),
+        cards=list(tables.cards(recording)),
+        phases=tables.phase_rows(recording, axis),
+        loss_columns=tables.loss_columns(recording),
+        loss_rows=tables.loss_rows(recording),
+        losers=len({request.client for request in failed(recording.requests)}),
+        failed_rows=tables.failed_rows(recording),
+        event_rows=list(tables.event_rows(recording, axis)),
+        figures=list(tables.flat(recording.figures)),
+        settings=json.dumps(recording.settings, indent=2, default=str, ensure_ascii=False),
+        losses=LOSSES,
+        columns=lanes.COLUMNS,
+        curve_px=lanes.CURVE_PX,
+        histogram_px=lanes.HISTOGRAM_PX,
+        lane_px=clients.LANE_PX,
+        result=RESULT,
+        style=Markup(_asset("page.css")),  # noqa: S704  ours, not from outside
+        script=Markup(script),  # noqa: S704
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def unbroken(text: str) -> str:
+    """No line ends between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=m?s\b)", "\N{NO-BREAK SPACE}", text)
+
+
+def _began(started_at: str) -> datetime:
+    began = datetime.fromisoformat(started_at)
+    return began.replace(tzinfo=UTC) if began.tzinfo is None else began.astimezone(UTC)
+
+
+def _asset(name: str) -> str:
+    return (resources.files("netns.report") / name).read_text(encoding="utf-8")

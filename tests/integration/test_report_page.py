@@ -1,0 +1,101 @@
+"""The report's page in a real browser, opened from the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from netns.recording import Outcome, Recording
+from netns.report import write
+from tests import recordings
+from tests.integration.browser import Page, chromium
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with chromium(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.fixture(params=recordings.MAKERS, ids=lambda make: make.__name__)
+def recording(request: pytest.FixtureRequest) -> Recording:
+    made: Recording = request.param()
+    return made
+
+
+def every_way_to_lose() -> Recording:
+    """Each kind of failure, many times over, some at the very same moment."""
+    recording = recordings.vip_down()
+    ways = [outcome for outcome in Outcome if outcome is not Outcome.OK]
+    lost = tuple(
+        replace(one, outcome=ways[number % len(ways)], server="", ended=one.started + number % 3)
+        for number, one in enumerate(recording.requests[:300])
+    )
+    return replace(recording, requests=lost + recording.requests[300:] + lost[:50])
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_page_opens_without_a_complaint_without_the_network_and_without_scrolling_sideways(
+    page: Page, recording: Recording, tmp_path: Path, width: int, dark: bool
+) -> None:
+    file = write(recording, tmp_path)
+    page.open(file, width=width, dark=dark)
+    assert page.complaints == []
+    assert page.asked == [file.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.querySelector('h1').textContent") == recording.title
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == ("rgb(18, 22, 27)" if dark else "rgb(255, 255, 255)")
+
+
+def test_every_lost_request_is_on_the_page(page: Page, tmp_path: Path) -> None:
+    recording = every_way_to_lose()
+    page.open(write(recording, tmp_path), width=1280)
+    drawn = page.evaluate("[...document.querySelectorAll('.failure')].map(mark => mark.dataset.outcome)")
+    lost = [one.outcome.value for one in recording.requests if one.outcome is not Outcome.OK]
+    assert sorted(drawn) == sorted(lost)
+    boxes = "[...document.querySelectorAll('.failure use')].map(mark => mark.getBoundingClientRect().width)"
+    assert min(page.evaluate(boxes)) > 5, "a mark that nobody can see"
+
+
+def test_what_is_drawn_is_told_to_the_keyboard(page: Page, tmp_path: Path) -> None:
+    page.open(write(recordings.trap(), tmp_path), width=1280)
+    page.evaluate("document.querySelector('.row.client .lane').focus()")
+    assert page.evaluate("document.getElementById('tip').hidden")
+    page.press("ArrowRight")
+    assert not page.evaluate("document.getElementById('tip').hidden")
+    assert page.evaluate("document.getElementById('tip').textContent").startswith(
+        "curl-1, port 40001, to rs1"
+    )
+    page.press("Tab")
+    assert page.evaluate("document.getElementById('tip').hidden")
+
+
+def test_no_label_of_the_drawing_covers_another(page: Page, recording: Recording, tmp_path: Path) -> None:
+    file = write(recording, tmp_path)
+    for width in (1280, 400):
+        page.open(file, width=width)
+        covered = page.evaluate(
+            """(() => {
+              const apart = (a, b) => a.right <= b.left + 1 || a.bottom <= b.top + 1;
+              const boxes = [...document.querySelectorAll('.flag, .tick')]
+                .map(one => [one.textContent, one.getBoundingClientRect()]).filter(([, box]) => box.width);
+              return boxes.flatMap(([text, a], index) => boxes.slice(index + 1)
+                .filter(([, b]) => !apart(a, b) && !apart(b, a))
+                .map(([other]) => `${text} / ${other}`));
+            })()"""
+        )
+        assert covered == []
+
+
+def test_it_prints(page: Page, tmp_path: Path) -> None:
+    page.open(write(recordings.trap(), tmp_path), width=1280)
+    page.print(tmp_path / "report.pdf")
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert page.complaints == []
