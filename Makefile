@@ -14,14 +14,14 @@ Try next:
   $(BIN)/l4box show servers                               # what the box knows of its servers
   $(BIN)/l4box events --follow                            # in another terminal, for the next command's effect:
   $(BIN)/l4lab server rs1 health-off                      # as a deploy begins; SUSPECT, FAILED within 20 s
-  $(BIN)/l4lab status                                     # the nodes, and what runs on them
+  $(BIN)/l4lab scenario run health-file-only --report out # why deploys lose requests: open out/report.html
 endef
 export NEXT
 
-.PHONY: help setup lab lab-down test test-unit check lock clean
+.PHONY: help setup lab lab-down test test-unit bench bench-quick check lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what the lab needs: system packages, and Python packages into .venv (root)
 	@scripts/setup lab
@@ -44,6 +44,16 @@ test: ## every test: the core alone, then the box and lab on this kernel (root)
 test-unit: ## the core's tests, every branch of it covered
 	@scripts/setup dev
 	$(UNIT)
+
+bench: ## measure the box beside what else one could use, 40 minutes; ARGS=--fresh starts anew (root)
+	@scripts/setup bench
+	@$(DOCTOR)
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-quick: ## all of the bench, tiny: does it work? No figures to be trusted (root)
+	@scripts/setup bench
+	@$(DOCTOR)
+	@$(BIN)/python -m tests.bench --quick
 
 check: ## lint, format, types, layering
 	@scripts/setup dev
