@@ -95,14 +95,11 @@ def up(file: Path | None, name: str | None, speed: float | None, no_wait: bool) 
     from netns import lifecycle
     from netns.config import load
 
-    began = time.monotonic()
     try:
-        config = load(file, name=name, speed=speed)
-        lab = lifecycle.up(config, wait=not no_wait, say=say)
+        lifecycle.up(load(file, name=name, speed=speed), wait=not no_wait, say=say)
     except ConfigError as error:
         say(str(error))
         click.get_current_context().exit(BAD_CONFIG)
-    say(f"the lab {lab.name!r} is up ({time.monotonic() - began:.1f} s)")
 
 
 @main.command()

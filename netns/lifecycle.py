@@ -32,6 +32,7 @@ def up(config: LabConfig, *, wait: bool = True, say: Say = quiet) -> Lab:
     get bound in time stays up, to be looked at.
     """
     require_root()
+    began = time.monotonic()
     for program, package in PROGRAMS.items():
         if web.installed(program) is None:
             raise MissingError(f"{program} is not installed: `apt-get install {package}`")
@@ -47,6 +48,7 @@ def up(config: LabConfig, *, wait: bool = True, say: Say = quiet) -> Lab:
     lab = open_lab(config.name)
     if wait:
         lab.wait_until_bound(say)
+    say(f"the lab {config.name!r} is up ({time.monotonic() - began:.1f} s)")
     return lab
 
 
