@@ -60,8 +60,17 @@ def ask_json(served: Served, *arguments: str) -> Any:
 
 
 def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
-    """The command as a process of its own."""
-    command = [sys.executable, "-W", "error", "-m", "lb.cli", *map(str, arguments)]
+    """The command as a process that heeds SIGINT, even where the tests, run in the background, do not."""
+    command = [
+        "env",
+        "--default-signal=INT",
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "lb.cli",
+        *map(str, arguments),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
