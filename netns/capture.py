@@ -18,6 +18,8 @@ from netns.topology import Node, Plan
 
 START_S = 10.0
 STOP_S = 5.0
+BUFFER_KIB = 32768
+"""With tcpdump's own 2 MiB there is room for eight packets of the longest kind, as offloads make them."""
 COUNTS = re.compile(r"(\d+) packets? captured\D+(\d+) packets? received by filter\D+(\d+) packets? dropped")
 
 
@@ -136,6 +138,7 @@ class Capture:
         number = time.monotonic_ns()
         pcap = self._directory / f"{point.name}-{number}.pcap"
         argv = [tcpdump, "-i", point.interface, "-w", str(pcap), "-n", "-U", "--immediate-mode"]
+        argv += ["-B", str(BUFFER_KIB)]
         argv += ["--time-stamp-precision=nano", "-Z", "root"]
         argv += ["-c", str(self._count)] if self._count is not None else []
         argv += ["--", self._expression] if self._expression else []
@@ -182,9 +185,9 @@ def _drain(tap: _Tap) -> None:
             if not process.members(tap.running) or time.monotonic() > deadline:
                 return
             time.sleep(0.002)
-        captured, received = int(counts[-1][0]), int(counts[-1][1])
+        captured, received, dropped = map(int, counts[-1])
         wanted = received if wanted is None else wanted
-        if captured >= wanted:
+        if captured + dropped >= wanted:
             return
         time.sleep(process.POLL_S)
 
