@@ -45,7 +45,7 @@ test-unit: ## the core's tests, every branch of it covered
 	@scripts/setup dev
 	$(UNIT)
 
-bench: ## measure the box beside what else one could use, 40 minutes; ARGS=--fresh starts anew (root)
+bench: ## measure the box beside what else one could use, half an hour; ARGS=--fresh starts anew (root)
 	@scripts/setup bench
 	@$(DOCTOR)
 	@$(BIN)/python -m tests.bench $(ARGS)
