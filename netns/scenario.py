@@ -19,6 +19,7 @@ Its name is the file's, with dashes.
 from __future__ import annotations
 
 import importlib.util
+import platform
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -145,6 +146,11 @@ def play(
         held.callback(lifecycle.down, name)
         lab = lifecycle.up(config, say=say)
         held.callback(lab.close)
+        versions = {
+            "l4box": lab.box.stats()["version"],
+            "Linux": platform.release(),
+            "Python": platform.python_version(),
+        }
         run = Run(
             lab,
             settings,
@@ -176,6 +182,7 @@ def play(
         samples=tuple(run.samples),
         expectations=tuple(run.expectations),
         figures=run.figures,
+        versions=versions,
         captures=tuple(capture.path.name for capture in run.captures.values()) if report else (),
     )
 

@@ -7,15 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from scapy.layers.inet import IP, TCP
-from scapy.layers.l2 import Ether
-from scapy.utils import RawPcapNgReader
 
 from lb.config import parse
 from netns import box, lifecycle, namespace, state
@@ -24,6 +21,7 @@ from netns.config import LabConfig, load
 from netns.errors import LabError
 from netns.lab import Lab
 from netns.web import StopSignal
+from tests.integration.conftest import alive_in, eventually, packets
 
 pytestmark = pytest.mark.integration
 
@@ -84,25 +82,6 @@ def inodes(name: str) -> set[int]:
     return {path.stat().st_ino for path in Path("/run/netns").glob(f"{name}-*")}
 
 
-def alive_in(namespaces: set[int]) -> list[str]:
-    """What runs in those namespaces, by /proc alone."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "ns" / "net").stat().st_ino in namespaces:
-                found.append((entry / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue  # ended meanwhile, or a zombie
-    return found
-
-
-def eventually(condition: Callable[[], bool], what: str, timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.02)
-
-
 def l4lab(*arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of a command."""
     result = CliRunner().invoke(main, list(arguments), catch_exceptions=False)
@@ -111,12 +90,6 @@ def l4lab(*arguments: str) -> tuple[int, str, str]:
 
 def get(lab: Lab, url: str = f"http://{VIP}/") -> subprocess.CompletedProcess[str]:
     return lab.run("client", [*CURL, url])
-
-
-def packets(path: Path) -> list[tuple[str, IP]]:
-    """The packets of a capture, each with the interface it was seen on."""
-    with RawPcapNgReader(str(path)) as reader:
-        return [(meta.ifname.decode(), Ether(data)[IP]) for data, meta in reader if IP in Ether(data)]
 
 
 # What it makes

@@ -10,8 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from netns.cli import main
 from netns.pcapng import INTERFACE_DESCRIPTION
 from netns.scenario import discover
 from netns.wire import read
+from tests.integration.conftest import alive_in, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -77,25 +77,6 @@ def wait_for(line: str, process: subprocess.Popen[str]) -> None:
         if line in said:
             return
     raise AssertionError(f"it ended and has not said {line!r}")
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, f"not within 10 s: {what}"
-        time.sleep(0.02)
-
-
-def alive_in(namespaces: set[int]) -> list[str]:
-    """What runs in those namespaces, by /proc alone."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "ns" / "net").stat().st_ino in namespaces:
-                found.append((entry / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue  # ended meanwhile, or a zombie
-    return found
 
 
 def inodes() -> set[int]:
