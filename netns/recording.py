@@ -43,6 +43,10 @@ class Request:
     """The client's TCP port, 0 when there was no connection."""
     error: str = ""
     """The client's own words."""
+    method: str = "GET"
+    id: str = ""
+    """Names the request on the wire, as the query of its URL ("/?urllib3-3.17"): its attempts are found in
+    the captures by it, whatever the client says of ports and retries. "" for clients that send none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,6 +253,8 @@ def parse_report(line: str) -> Request | Ended | None:
         reused=found["reused"],
         local_port=found["port"],
         error=found["error"],
+        method=found.get("method", "GET"),
+        id=found.get("id", ""),
     )
 
 
