@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lb.config import ConfigError, parse
 from netns import apply, box, namespace, process, state, web
@@ -33,6 +33,7 @@ from netns.web import StopSignal, Web
 if TYPE_CHECKING:
     from lb.client import BoxClient
 
+Result = TypeVar("Result")
 Say = Callable[[str], None]
 """Takes a message for the person who waits."""
 
@@ -89,6 +90,10 @@ class Lab:
     def popen(self, node: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
         """subprocess.Popen() on the node, with text unless `options` say otherwise."""
         return subprocess.Popen(self.command(node, argv), **{"text": True, **options})
+
+    def inside(self, node: str, function: Callable[[], Result]) -> Result:
+        """What `function` returns, or raises, when called in the node's network, in a thread of its own."""
+        return namespace.inside(self.node(node).namespace, function)
 
     def web(self, server: str) -> Web:
         """The files and ports of a server's web server."""
