@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from netns.errors import LabError
+from netns.rehearse_cli import rehearse
 from netns.scenario_cli import scenario
 
 # What takes long to import is imported by the commands that use it: `l4lab --help` is instant.
@@ -78,6 +79,7 @@ def main() -> None:
 
 
 main.add_command(scenario)
+main.add_command(rehearse)
 
 
 @main.command()

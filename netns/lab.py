@@ -152,11 +152,19 @@ class Lab:
             points(self.plan, where),
             path,
             directory=self.directory / "captures",
-            keep=self._keep,
-            drop=self._drop,
+            keep=self.keep,
+            drop=self.drop,
             expression=expression,
             count=count,
         )
+
+    def captures(self, directory: Path, expression: str, *, router: bool) -> dict[str, Capture]:
+        """A capture for each node, by its name; the router's has every packet of all the others once more."""
+        return {
+            node.name: self.capture([node.name], directory / f"{node.name}.pcapng", expression=expression)
+            for node in self.plan.nodes
+            if router or node.role is not Role.ROUTER
+        }
 
     def wait_until_bound(self, say: Say = quiet, timeout_s: float | None = None) -> None:
         """Return when the box has every server ACTIVE; LabError when that takes too long."""
@@ -204,7 +212,7 @@ class Lab:
         if not process.wait(started, timeout_s):
             pids = ", ".join(str(pid) for pid in process.members(started))
             raise LabError(f"{role} still runs {timeout_s:g} s after SIG{how.name} (pid {pids})")
-        self._drop(role)  # stopped on purpose: `status` tells that from one that died
+        self.drop(role)  # stopped on purpose: `status` tells that from one that died
         return True
 
     def _start(self, role: str, start: Callable[[Record], Process]) -> bool:
@@ -225,11 +233,13 @@ class Lab:
             raise LabError(f"the lab {self.name!r} was taken down meanwhile")
         return Ledger(made)
 
-    def _keep(self, role: str, started: Process) -> None:
+    def keep(self, role: str, started: Process) -> None:
+        """Note a process where `down` will find it."""
         with state.lock(self.name):
             self._ledger().process(role, started)
 
-    def _drop(self, role: str) -> None:
+    def drop(self, role: str) -> None:
+        """Take the note back: the process has ended."""
         with state.lock(self.name):
             if state.read(self.name) is not None:
                 self._ledger().process_gone(role)

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,9 @@ _GATE = 'echo $$; read -r go && exec "$@" </dev/null >>"$0" 2>&1'
 POLL_S = 0.01
 
 
+ANYWHERE = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """A process that the lab started."""
@@ -32,7 +35,7 @@ class Process:
     started: int
     """Clock ticks after boot."""
     netns: int
-    """Inode number of its network namespace."""
+    """Inode number of its network namespace; ANYWHERE when it may be in any."""
     log: str
     """The file that its stdout and stderr go to."""
 
@@ -77,10 +80,18 @@ def spawn(
     return process
 
 
+def leader(pid: int, log: Path) -> Process:
+    """A process that leads its session already, and whose descendants may enter any namespace."""
+    stat = _stat(pid)
+    if stat is None:
+        raise LabError(f"the process {pid} is gone")
+    return Process(pid=pid, started=stat.started, netns=ANYWHERE, log=str(log))
+
+
 def members(process: Process) -> list[int]:
     """The pids of what is alive of `process` and its descendants, the leader first."""
-    leader = _stat(process.pid)
-    if leader is not None and leader.started != process.started:
+    first = _stat(process.pid)
+    if first is not None and first.started != process.started:
         return []  # the pid has another owner: so has the session of that number
     return sorted(
         (
@@ -89,7 +100,7 @@ def members(process: Process) -> list[int]:
             if stat.session == process.pid
             and stat.started >= process.started
             and not stat.zombie
-            and _netns(pid) == process.netns
+            and process.netns in (ANYWHERE, _netns(pid))
         ),
         key=lambda pid: pid != process.pid,
     )
@@ -133,6 +144,15 @@ def last_lines(log: Path | str, count: int = 15) -> str:
     return "\n".join(lines[-count:])
 
 
+def adopted(inodes: Collection[int]) -> list[int]:
+    """The pids of this process's own children that run in one of those namespaces.
+
+    Those of a subreaper (prctl(2), PR_SET_CHILD_SUBREAPER) are whatever its descendants left behind.
+    """
+    mine = os.getpid()
+    return [pid for pid, stat in _all() if stat.parent == mine and not stat.zombie and _netns(pid) in inodes]
+
+
 def in_namespace(inode: int) -> list[tuple[int, str]]:
     """Pid and name of whatever runs in the namespace with that inode number."""
     found = []
@@ -146,6 +166,7 @@ def in_namespace(inode: int) -> list[tuple[int, str]]:
 class _Stat:
     name: str
     zombie: bool
+    parent: int
     session: int
     started: int
 
@@ -161,6 +182,7 @@ def _stat(pid: int) -> _Stat | None:
     return _Stat(
         name=head.partition("(")[2],
         zombie=fields[0] in "ZX",
+        parent=int(fields[1]),
         session=int(fields[3]),
         started=int(fields[19]),
     )

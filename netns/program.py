@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from netns import process, state, web
-from netns.errors import LabError
+from netns import process, web
 from netns.lab import Lab
 from netns.process import Process
-from netns.state import Ledger
 
 STOP_S = 5.0
 """How long a program may take to end by SIGTERM before it gets SIGKILL."""
@@ -22,7 +21,7 @@ STOP_S = 5.0
 class Program:
     """A program that was started, and the lines it has written so far."""
 
-    def __init__(self, lab: str, role: str, running: Process) -> None:
+    def __init__(self, lab: Lab, role: str, running: Process) -> None:
         self.role = role
         self._lab = lab
         self._process = running
@@ -51,10 +50,7 @@ class Program:
         if not process.wait(self._process, STOP_S):
             process.send(self._process, signal.SIGKILL, to_all=True)
             process.wait(self._process, STOP_S)
-        with state.lock(self._lab):
-            made = state.read(self._lab)
-            if made is not None:
-                Ledger(made).process_gone(self.role)
+        self._lab.drop(self.role)
 
 
 def start(lab: Lab, node: str, role: str, argv: Sequence[str]) -> Program:
@@ -64,13 +60,7 @@ def start(lab: Lab, node: str, role: str, argv: Sequence[str]) -> Program:
     log = directory / f"{role.replace(' ', '-')}.log"
     log.touch()
 
-    def record(started: Process) -> None:
-        with state.lock(lab.name):
-            made = state.read(lab.name)
-            if made is None:
-                raise LabError(f"the lab {lab.name!r} was taken down meanwhile")
-            Ledger(made).process(role, started)
-
     where = lab.node(node).namespace
+    record = partial(lab.keep, role)
     running = process.spawn(where, argv, log=log, record=record, env=web.environment())
-    return Program(lab.name, role, running)
+    return Program(lab, role, running)

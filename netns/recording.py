@@ -74,6 +74,27 @@ class ServerSample:
     """Established in the server's kernel, and neither in the box's table nor in a client's kernel."""
 
 
+class Fact(Enum):
+    """What is true of a server that is in service, and may stop being so."""
+
+    HEALTH_FILE = "health file"
+    LISTENING = "listening"
+    """A socket listens on each of its ports."""
+    VIP = "VIP"
+    """All of its VIPs are addresses of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A fact about a server that began or ceased to hold."""
+
+    time: float
+    """When it was seen: at most a look too late (netns/server_watch.py)."""
+    server: str
+    fact: Fact
+    holds: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Expectation:
     """What a run must show, and what it showed."""
@@ -105,6 +126,8 @@ class Recording:
     expectations: tuple[Expectation, ...]
     figures: dict[str, Any] = field(default_factory=dict)
     """Whatever else was measured, by name: resets per second, percentiles, …"""
+    changes: tuple[Change, ...] = ()
+    """What servers began and ceased to be, where they were watched."""
     captures: tuple[str, ...] = ()
     """File names, beside result.json."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -124,6 +147,8 @@ class Recording:
         document = asdict(self)
         for request in document["requests"]:
             request["outcome"] = request["outcome"].value
+        for change in document["changes"]:
+            change["fact"] = change["fact"].value
         return {
             **document,
             "passed": self.passed,

@@ -6,12 +6,14 @@ deadline, and `watch_for_s` lets box time pass where letting it pass is the step
 
 from __future__ import annotations
 
+import platform
 import random
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from netns import observe, traffic, wire
@@ -19,7 +21,7 @@ from netns.capture import Capture
 from netns.errors import LabError
 from netns.lab import Lab, Say
 from netns.observe import Served
-from netns.recording import Expectation, Outcome, Request, Step
+from netns.recording import Change, Expectation, Outcome, Recording, Request, Step
 from netns.run_clock import RunClock
 from netns.topology import Role
 from netns.traffic import Clients, Ended, Kind
@@ -75,6 +77,12 @@ class Run:
         """Start the captures, the clock and the watch."""
         for capture in self.captures.values():
             self._held.enter_context(capture)
+        self._started_at = datetime.now(UTC)
+        self._versions = {
+            "l4box": self.lab.box.stats()["version"],
+            "Linux": platform.release(),
+            "Python": platform.python_version(),
+        }
         self.clock = RunClock.start(self.lab)
         self._before = {
             node.name: observe.counters(self.lab, node.name)
@@ -90,10 +98,43 @@ class Run:
         for group in self._groups:
             group.stop()
         if hasattr(self, "_watch"):
-            self._watch.catch_up(self.lab.box.stats()["last_event"])
-            self._look()
+            if not self._watch.failed:
+                self._watch.catch_up(self.lab.box.stats()["last_event"])
+            self._read_clients()
         self._groups.clear()
         self._held.close()
+
+    def recording(
+        self,
+        *,
+        name: str,
+        title: str,
+        intent: str,
+        settings: dict[str, Any],
+        captures: bool,
+        changes: tuple[Change, ...] = (),
+    ) -> Recording:
+        """All that was recorded until now; the run ends with it. `captures`: their files are kept."""
+        self.finish()
+        return Recording(
+            name=name,
+            title=title,
+            intent=intent,
+            started_at=self._started_at.isoformat(timespec="seconds"),
+            speed=self.speed,
+            ended=round(self.now(), 3),
+            servers=tuple(node.name for node in self.lab.plan.servers),
+            settings=settings,
+            steps=tuple(self.steps),
+            events=tuple(self.events()),
+            requests=tuple(sorted(self.requests, key=lambda request: request.started)),
+            samples=tuple(self.samples),
+            expectations=tuple(self.expectations),
+            figures=self.figures,
+            versions=self._versions,
+            changes=changes,
+            captures=tuple(one.path.name for one in self.captures.values()) if captures else (),
+        )
 
     @property
     def samples(self) -> list[Any]:
@@ -180,6 +221,24 @@ class Run:
             lambda: {end.client for end in self.ends if end.how == "vanished"} >= set(group.names),
             10,
         )
+
+    def wait_until_settled(self, within_s: float) -> None:
+        """Return when each client has been answered a request that it makes from now on."""
+        since = self.now()
+        waiting = {
+            name
+            for group in self._groups
+            if group.kind in (Kind.CURL, Kind.CURL_NEW) and not group.stopped
+            for name in group.names
+        }
+
+        def settled() -> bool:
+            waiting.difference_update(
+                one.client for one in self.requests if one.started >= since and one.outcome is Outcome.OK
+            )
+            return not waiting
+
+        self.wait_until("every client is answered again", settled, within_s)
 
     def wait_until_all_answered(self, within_s: float = 120) -> None:
         """Return when each client has had an answer, the downloads' apart: theirs never ends."""
@@ -269,7 +328,7 @@ class Run:
         deadline = self.now() + within_s + GRACE_S * self.speed
         self._say(f"{self.now():8.1f} s  … until {what}")
         while True:
-            self._look()
+            self.look()
             if condition():
                 return
             if self.now() > deadline:
@@ -320,17 +379,23 @@ class Run:
         end = self.now() + span_s
         self._say(f"{self.now():8.1f} s  … {span_s:.1f} s to {why}")
         while self.now() < end:
-            self._look()
+            self.look()
             time.sleep(POLL_S)
 
     def wait_for_random_phase(self, server: str) -> None:
         """Wait for a moment of the server's health interval that the run's seed picks (SPEC §4)."""
-        interval_s = self.lab.config.services_of(server)[0].health_check.interval_s
-        phase_s = self.random.uniform(0, interval_s)
+        self.wait_for_phase(server, self.random.uniform(0, self._interval_s(server)))
+
+    def wait_for_phase(self, server: str, phase_s: float) -> None:
+        """Wait for the moment that is so long after a health check of the server."""
+        interval_s = self._interval_s(server)
         row = next(row for row in self.lab.box.servers() if row["name"] == server)
         wait_s = (phase_s - (interval_s - row["next_check_in_s"])) % interval_s
         self.figures.setdefault("phase_s", round(phase_s, 1))
         self.watch_for_s(wait_s, f"be {phase_s:.1f} s after a health check of {server}")
+
+    def _interval_s(self, server: str) -> float:
+        return self.lab.config.services_of(server)[0].health_check.interval_s
 
     def _check_clients(self) -> None:
         """LabError with their words when clients have ended by themselves."""
@@ -340,8 +405,12 @@ class Run:
                     f"the {group.name} clients have ended; they say:\n" + "\n".join(group.unread[-9:])
                 )
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Take in what has come of the clients; LabError when the lab can't be watched any more."""
         self._watch.check()
+        self._read_clients()
+
+    def _read_clients(self) -> None:
         for group in self._groups:
             for found in group.read():
                 if isinstance(found, Request):

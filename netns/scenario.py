@@ -19,25 +19,21 @@ Its name is the file's, with dashes.
 from __future__ import annotations
 
 import importlib.util
-import platform
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from lb.config import parse
 from netns import lifecycle, state, traffic
-from netns.capture import Capture
 from netns.config import LabConfig
 from netns.errors import LabError
-from netns.lab import Lab, Say
+from netns.lab import Say
 from netns.recording import Recording
 from netns.run import GaveUp, Run
-from netns.topology import Role
 
 FOLDER = Path(__file__).parent / "scenarios"
 SPEED = 20.0
@@ -138,7 +134,6 @@ def play(
             f"the lab {name!r} is up: the scenario is being played, or was killed and "
             f"`l4lab down --name {name}` clears it"
         )
-    started_at = datetime.now(UTC).isoformat(timespec="seconds")
     with ExitStack() as held:
         directory = report or Path(held.enter_context(TemporaryDirectory(prefix="l4lab-")))
         directory.mkdir(parents=True, exist_ok=True)
@@ -146,18 +141,13 @@ def play(
         held.callback(lifecycle.down, name)
         lab = lifecycle.up(config, say=say)
         held.callback(lab.close)
-        versions = {
-            "l4box": lab.box.stats()["version"],
-            "Linux": platform.release(),
-            "Python": platform.python_version(),
-        }
         run = Run(
             lab,
             settings,
             clients=wanted,
             say=say,
             seed=seed,
-            captures=_captures(lab, directory, scenario.capture, router=report is not None),
+            captures=lab.captures(directory, scenario.capture, router=report is not None),
         )
         try:
             run.begin()
@@ -166,34 +156,13 @@ def play(
             pass  # the expectation that failed says why
         finally:
             run.finish()
-        ended = run.now()
-    return Recording(
-        name=scenario.name,
-        title=scenario.title,
-        intent=scenario.intent,
-        started_at=started_at,
-        speed=speed,
-        ended=round(ended, 3),
-        servers=tuple(node.name for node in lab.plan.servers),
-        settings={**config.model_dump(mode="json"), "scenario": settings},
-        steps=tuple(run.steps),
-        events=tuple(run.events()),
-        requests=tuple(sorted(run.requests, key=lambda request: request.started)),
-        samples=tuple(run.samples),
-        expectations=tuple(run.expectations),
-        figures=run.figures,
-        versions=versions,
-        captures=tuple(capture.path.name for capture in run.captures.values()) if report else (),
-    )
-
-
-def _captures(lab: Lab, directory: Path, expression: str, *, router: bool) -> dict[str, Capture]:
-    """A capture for each node; the router's has every packet of all the others once more."""
-    return {
-        node.name: lab.capture([node.name], directory / f"{node.name}.pcapng", expression=expression)
-        for node in lab.plan.nodes
-        if router or node.role is not Role.ROUTER
-    }
+        return run.recording(
+            name=scenario.name,
+            title=scenario.title,
+            intent=scenario.intent,
+            settings={**config.model_dump(mode="json"), "scenario": settings},
+            captures=report is not None,
+        )
 
 
 def _value(key: str, text: str, allowed: Choices | float) -> str | float:

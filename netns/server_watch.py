@@ -11,38 +11,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from ipaddress import IPv4Address
 
 from netns.errors import LabError
 from netns.lab import Lab
 from netns.listeners import Listeners
+from netns.recording import Change, Fact
 
 POLL_S = 0.01
 """Real seconds between two looks at a server: by so much a change's time may be late."""
-
-
-class Fact(Enum):
-    """What is true of a server that is in service, and may stop being so."""
-
-    HEALTH_FILE = "health file"
-    LISTENING = "listening"
-    """A socket listens on each of its ports."""
-    VIP = "VIP"
-    """All of its VIPs are addresses of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A fact about a server that began or ceased to hold."""
-
-    time: float
-    """When it was seen, in the run's time."""
-    server: str
-    fact: Fact
-    holds: bool
 
 
 class ServerWatch:

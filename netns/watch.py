@@ -37,6 +37,11 @@ class Watch:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended by itself: what it has seen until then is all there is."""
+        return self._failure is not None
+
     def check(self) -> None:
         """Raise LabError when the watch has ended by itself."""
         if self._failure is not None:

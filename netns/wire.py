@@ -57,7 +57,13 @@ class Segment:
 
     @property
     def is_request(self) -> bool:
-        return self.payload.startswith(b"GET ")
+        return self.payload.startswith((b"GET ", b"POST "))
+
+    @property
+    def request_id(self) -> str:
+        """The name that its client gave the request, as the query of the URL: "curl-3.17"; "" for none."""
+        query = self.payload.partition(b" /?")[2]
+        return query.partition(b" ")[0].decode(errors="replace")
 
     def __str__(self) -> str:
         names = [
@@ -74,7 +80,11 @@ def port(endpoint: str) -> int:
 
 def read(path: Path, box_time: Callable[[float], float]) -> list[Segment]:
     """The segments of a capture file, oldest first; `box_time` turns Unix seconds into the run's."""
-    found = []
+    return list(segments(path, box_time))
+
+
+def segments(path: Path, box_time: Callable[[float], float]) -> Iterator[Segment]:
+    """The same, one at a time, for who keeps few of many."""
     names: list[str] = []
     for kind, body in _blocks(path.read_bytes()):
         if kind == INTERFACE_DESCRIPTION:
@@ -84,8 +94,7 @@ def read(path: Path, box_time: Callable[[float], float]) -> list[Segment]:
             unix_s = (high << 32 | low) / 1e9
             segment = _segment(body[20 : 20 + length], names[interface], box_time(unix_s))
             if segment is not None:
-                found.append(segment)
-    return found
+                yield segment
 
 
 def _blocks(data: bytes) -> Iterator[tuple[int, bytes]]:

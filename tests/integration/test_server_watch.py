@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from netns.server_watch import Change, Fact, ServerWatch
+from netns.recording import Change, Fact
+from netns.server_watch import ServerWatch
 from netns.web import StopSignal
 from tests.integration.conftest import MakeLab, eventually
 

@@ -1,0 +1,266 @@
+"""Why each request was lost, or slow: its attempts on the wire, joined with what servers and box were then.
+
+A request's cause is that of the attempt its client gave up with; a slow one's is that of the first attempt
+that went wrong, or of where the time went. What can't be told is UNEXPLAINED, and that is a defect of ours.
+Pure; times are the run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from netns.findings import LOSSES, seconds
+from netns.recording import Fact, Outcome, Request
+from netns.rehearsal.flows import Attempt, Fate, Wire
+from netns.rehearsal.history import History
+
+SLOW_S: Final = 0.5
+"""Real seconds after which an answer is slow: below the first retransmission of a SYN (1 s, RFC 6298 §2),
+above that of data (0.2 s, Linux)."""
+
+
+class Cause(Enum):
+    """Why a request was lost or slow, in the order of how much a deploy can do about it."""
+
+    STUCK_SESSION = "session stuck on a server already stopped"
+    HEALTH_WINDOW = "new flow in the health window"
+    VIP_DOWN = "VIP down"
+    STOPPED_IN_HAND = "server stopped with the request in hand"
+    CLOSED_UNDER_WAY = "server closed while the request was on the wire"
+    BOX_RESET = "reset by the box"
+    NO_SERVER = "no server bound"
+    BOX_DOWN = "box down"
+    SERVER_ERROR = "answered with an error by a server in service"
+    SERVER_SLOW = "server in service did not answer in time"
+    PATH_SLOW = "slow on the way"
+    CLIENT_SLOW = "slow in the client itself"
+    UNEXPLAINED = "unexplained"
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A request that was lost or slow, and why."""
+
+    request: Request
+    lost: bool
+    cause: Cause
+    server: str
+    """The server concerned; "" for none."""
+    text: str
+    """What happened, in a sentence."""
+    attempts: int
+    """On the wire."""
+    at: float
+    """When the attempt that decided it was sent."""
+
+
+def is_slow(request: Request, speed: float) -> bool:
+    return request.outcome is Outcome.OK and request.ended - request.started > SLOW_S * speed
+
+
+def explain(
+    requests: Iterable[Request], wire: Wire, history: History, *, speed: float, slack_s: float
+) -> tuple[Explained, ...]:
+    """Every request of those that was lost or slow, in the order of time.
+
+    `slack_s`: by how much a client's word on when it began may be off, box seconds.
+    """
+    found = []
+    taken: set[tuple[str, float]] = set()
+    for request in sorted(requests, key=lambda one: one.ended):
+        lost = request.outcome is not Outcome.OK
+        if lost or is_slow(request, speed):
+            attempts = _attempts(request, wire, taken, slack_s)
+            found.append(_explained(request, lost, attempts, history))
+    return tuple(sorted(found, key=lambda one: one.request.started))
+
+
+def _attempts(request: Request, wire: Wire, taken: set[tuple[str, float]], slack_s: float) -> list[Attempt]:
+    """The request's, in order. A connection that came to nothing is one request's only."""
+    cut = request.outcome not in (Outcome.OK, Outcome.HTTP_ERROR)
+    since, until = request.started - slack_s, request.ended + slack_s
+    if request.id:
+        asked = wire.attempts(request.id, cut)
+    elif request.local_port:
+        asked = wire.on_port(request.local_port, since, until, cut)
+    else:
+        asked = []
+    ports = {request.local_port} if request.local_port and not asked else ()
+    opened = [one for one in wire.unasked(since, until, ports) if (one.client, one.began) not in taken]
+    if asked and asked[-1].fate is Fate.ANSWERED:
+        opened = []
+    elif not ports and opened:
+        opened = [min(opened, key=lambda one: _distance(request, one))]
+    taken.update((one.client, one.began) for one in opened)
+    return sorted([*asked, *opened], key=lambda one: one.sent)
+
+
+def _distance(request: Request, attempt: Attempt) -> float:
+    """How far in time a connection that came to nothing is from the word of a client that hides its port."""
+    if attempt.fate in (Fate.REFUSED, Fate.BOX_REFUSED, Fate.RESET, Fate.BOX_RESET):
+        return abs(request.ended - attempt.ended)
+    return abs(request.started - attempt.began)
+
+
+def _explained(request: Request, lost: bool, attempts: Sequence[Attempt], history: History) -> Explained:
+    if not attempts:
+        cause = Cause.BOX_DOWN if history.box_is_down(request.started) else Cause.UNEXPLAINED
+        server, text, at = (
+            "",
+            f"nothing of it was on the wire: {request.error or 'no error said'}",
+            request.started,
+        )
+    else:
+        wrong = [one for one in attempts if one.fate is not Fate.ANSWERED or one.opens > 1 or one.tries > 1]
+        decisive = attempts[-1] if lost else (wrong or attempts)[0]
+        cause, text = _cause(request, decisive, lost, history)
+        server, at = decisive.server, decisive.sent
+    way = f"{LOSSES[request.outcome]}: " if lost else f"took {seconds(request.ended - request.started)}: "
+    return Explained(request, lost, cause, server, way + text, len(attempts), at)
+
+
+def _cause(request: Request, attempt: Attempt, lost: bool, history: History) -> tuple[Cause, str]:
+    match attempt.fate:
+        case Fate.ANSWERED if lost:
+            return _error(request, attempt, history)
+        case Fate.ANSWERED:
+            return _slow(request, attempt, history)
+        case Fate.REFUSED:
+            return _refused(attempt, history)
+        case Fate.RESET | Fate.CLOSED:
+            return _ended_by_server(attempt, history)
+        case Fate.BOX_REFUSED:
+            if not history.any_bound(attempt.sent):
+                return Cause.NO_SERVER, "no server was bound, and the box refused the connection"
+            return Cause.UNEXPLAINED, "the box refused the connection though servers were bound"
+        case Fate.BOX_RESET:
+            return Cause.BOX_RESET, f"the box reset its connection to {attempt.server or 'a server'}"
+        case Fate.TAKEN | Fate.IGNORED:
+            return _silent(attempt, history)
+        case Fate.STOPPED_AT_BOX | Fate.LOST:
+            return _not_forwarded(attempt, history)
+
+
+def _what(attempt: Attempt) -> str:
+    return "a new connection" if attempt.new else "a connection that it had"
+
+
+def _lack(history: History, attempt: Attempt, *facts: Fact) -> str:
+    """What the server lacked, and since when, for a sentence's end; "" when it lacked nothing."""
+    words = {
+        Fact.LISTENING: "nothing listened there",
+        Fact.VIP: "its VIP was down",
+        Fact.HEALTH_FILE: "its health file was gone",
+    }
+    found = [lack for fact in facts if (lack := history.lack(attempt.server, fact, attempt.sent))]
+    return ", ".join(
+        f"{words[lack.fact]} for {seconds(max(0.0, attempt.sent - lack.began))} already" for lack in found
+    )
+
+
+def _window(attempt: Attempt, history: History) -> str:
+    out = history.unbound_after(attempt.server, attempt.sent)
+    return f", and the box still bound it, for {seconds(out - attempt.sent)} more" if out is not None else ""
+
+
+def _refused(attempt: Attempt, history: History) -> tuple[Cause, str]:
+    why = _lack(history, attempt, Fact.LISTENING)
+    if not why:
+        return Cause.UNEXPLAINED, f"{attempt.server} refused a new connection though it listened"
+    return Cause.HEALTH_WINDOW, f"a new connection went to {attempt.server}: {why}{_window(attempt, history)}"
+
+
+def _ended_by_server(attempt: Attempt, history: History) -> tuple[Cause, str]:
+    server, arrived, closed, told = attempt.server, attempt.arrived, attempt.closed, attempt.told
+    how = "reset" if attempt.fate is Fate.RESET else "closed"
+    if told is not None and told < attempt.sent:
+        text = f"sent over a connection that {server} had closed {seconds(attempt.sent - told)} before"
+        return Cause.STUCK_SESSION, text
+    if closed is not None and arrived is not None and arrived <= closed:
+        text = f"{server} {how} {_what(attempt)} {seconds(closed - arrived)} after the request had arrived"
+        return Cause.STOPPED_IN_HAND, text
+    if closed is not None:
+        when = f"{seconds(attempt.sent - closed)} before" if closed < attempt.sent else "while"
+        text = f"{server} {how} the connection {when} the request left, and the client could not know"
+        return Cause.CLOSED_UNDER_WAY, text
+    why = _lack(history, attempt, *Fact)
+    if why:
+        return Cause.STUCK_SESSION, f"sent over {_what(attempt)} to {server}: {why}"
+    return Cause.UNEXPLAINED, f"{how} on {_what(attempt)}, and {server or 'no server'} was not seen to do it"
+
+
+def _silent(attempt: Attempt, history: History) -> tuple[Cause, str]:
+    server = attempt.server
+    if why := _lack(history, attempt, Fact.VIP):
+        extra = _window(attempt, history) if attempt.new else ""
+        return Cause.VIP_DOWN, f"{_what(attempt)} led to {server} and nothing came back: {why}{extra}"
+    if attempt.fate is Fate.IGNORED:
+        text = (
+            f"{server}'s kernel got it over {_what(attempt)} and said nothing, with its VIP up: no DSCP rule?"
+        )
+        return Cause.UNEXPLAINED, text
+    why = _lack(history, attempt, Fact.LISTENING, Fact.HEALTH_FILE)
+    if why and not attempt.new:
+        return (
+            Cause.STUCK_SESSION,
+            f"{server} took it over a connection that it had and did not answer: {why}",
+        )
+    if why:
+        text = f"{server} took a new connection and did not answer: {why}{_window(attempt, history)}"
+        return Cause.HEALTH_WINDOW, text
+    return Cause.SERVER_SLOW, f"{server} took it over {_what(attempt)} and did not answer"
+
+
+def _not_forwarded(attempt: Attempt, history: History) -> tuple[Cause, str]:
+    if history.box_is_down(attempt.sent) or history.box_is_down(attempt.ended):
+        return Cause.BOX_DOWN, "the box's daemon had ended: what came to it was dropped"
+    if attempt.fate is Fate.STOPPED_AT_BOX and attempt.new and not history.any_bound(attempt.sent):
+        return Cause.NO_SERVER, "no server was bound, and the box dropped it"
+    place = "the box did not forward it" if attempt.fate is Fate.STOPPED_AT_BOX else "it was lost on the way"
+    return Cause.UNEXPLAINED, f"over {_what(attempt)}: {place}"
+
+
+def _error(request: Request, attempt: Attempt, history: History) -> tuple[Cause, str]:
+    answer = f"{attempt.server} answered {request.status} over {_what(attempt)}"
+    out = history.out_of_service(attempt.server, attempt.sent)
+    if out is None and history.bound(attempt.server, attempt.sent):
+        return Cause.SERVER_ERROR, answer
+    since = (
+        f": it was being taken out for {seconds(max(0.0, attempt.sent - out.began))} already" if out else ""
+    )
+    if attempt.new and history.bound(attempt.server, attempt.sent):
+        return Cause.HEALTH_WINDOW, f"{answer}{since}{_window(attempt, history)}"
+    return Cause.STUCK_SESSION, answer + since
+
+
+def _slow(request: Request, attempt: Attempt, history: History) -> tuple[Cause, str]:
+    """It was answered, late: where the time went."""
+    if attempt.opens > 1 or attempt.tries > 1:
+        if why := _lack(history, attempt, Fact.VIP):
+            return Cause.VIP_DOWN, f"{attempt.server} did not take it at first: {why}"
+        if history.box_is_down(attempt.began):
+            return Cause.BOX_DOWN, "the box's daemon had ended"
+        return Cause.PATH_SLOW, f"sent {max(attempt.opens, attempt.tries)} times until it got through"
+    arrived, answered = attempt.arrived, attempt.answered
+    if arrived is None or answered is None:
+        return Cause.UNEXPLAINED, "its way is not whole in the captures"
+    began = attempt.began if attempt.new else attempt.sent
+    parts = {
+        Cause.CLIENT_SLOW: (began - request.started) + (request.ended - attempt.ended),
+        Cause.PATH_SLOW: (arrived - began) + (attempt.ended - answered),
+        Cause.SERVER_SLOW: answered - arrived,
+    }
+    cause = max(parts, key=lambda one: parts[one])
+    if cause is Cause.SERVER_SLOW and (out := history.out_of_service(attempt.server, attempt.sent)):
+        cause = Cause.HEALTH_WINDOW if attempt.new else Cause.STUCK_SESSION
+        text = f"{attempt.server} answered {seconds(answered - arrived)} after it had it, "
+        return cause, text + f"being taken out for {seconds(max(0.0, attempt.sent - out.began))} already"
+    where = {
+        Cause.CLIENT_SLOW: "the client was busy with itself",
+        Cause.PATH_SLOW: "it was on the way",
+        Cause.SERVER_SLOW: f"{attempt.server} had it",
+    }
+    return cause, f"{where[cause]} for {seconds(parts[cause])} of them"

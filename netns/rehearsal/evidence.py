@@ -1,0 +1,65 @@
+"""The part of a run's captures that tells of its lost and slow requests, read without keeping the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from netns.capture import Capture
+from netns.lab import Lab
+from netns.recording import Outcome, Recording
+from netns.rehearsal.causes import is_slow
+from netns.rehearsal.flows import Places, Wire
+from netns.run_clock import RunClock
+from netns.topology import Role
+from netns.wire import Segment, port, segments
+
+
+def places(lab: Lab) -> Places:
+    """Who is who in the lab's captures."""
+    servers = lab.plan.servers
+    return Places(
+        clients=frozenset(node.name for node in lab.plan.of(Role.CLIENT)),
+        box=lab.plan.box.name,
+        servers={str(node.address): node.name for node in servers},
+        services=frozenset(f"{service.vip}:{service.port}" for service in lab.config.virtual_server),
+        vips={(str(node.address), entry.dscp): str(entry.address) for node in servers for entry in node.vips},
+    )
+
+
+def evidence(lab: Lab, recording: Recording, captures: Mapping[str, Capture], clock: RunClock) -> Wire:
+    """All segments of the connections over which a request was lost or slow, or over which none was made."""
+    suffered = [
+        request
+        for request in recording.requests
+        if request.outcome is not Outcome.OK or is_slow(request, recording.speed)
+    ]
+    where = places(lab)
+    ids = {request.id for request in suffered if request.id}
+    ports = {request.local_port for request in suffered if request.local_port}
+    ends: set[str] = set()
+    unasked: dict[tuple[str, str], None] = {}
+
+    def read(node: str) -> list[Segment]:
+        return [
+            segment
+            for segment in segments(captures[node].path, clock.unix)
+            if (found := where.ends(segment)) is not None and found[0] in ends
+        ]
+
+    if suffered:
+        for node in where.clients:
+            for segment in segments(captures[node].path, clock.unix):
+                found = where.ends(segment)
+                if found is None or segment.source != found[0]:
+                    continue
+                if segment.opens:
+                    if found in unasked:  # the port came back, and the last time nothing was asked
+                        ends.add(found[0])
+                    unasked[found] = None
+                elif segment.is_request:
+                    unasked.pop(found, None)
+                    if segment.request_id in ids or port(found[0]) in ports:
+                        ends.add(found[0])
+        ends.update(client for client, _ in unasked)
+    nodes = [*where.clients, where.box, *where.servers.values()]
+    return Wire(where, [segment for node in nodes if ends for segment in read(node)])

@@ -1,0 +1,288 @@
+"""What became of a request on the wire: its attempts, and how each ended, by the captures of a run.
+
+A request is found by its id, which is in its request line, so a client that retries by itself hides nothing.
+One that never got as far as that is found by the SYN that was to carry it. Pure; times are the run's.
+
+The box sees nothing that goes from server to client. So a segment from a VIP that was captured at the box was
+sent by the box: its resets are told from the servers' by that.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from netns.wire import ACK, Segment, port
+
+Matches = Callable[[Segment], bool]
+_M32: Final = 0xFFFFFFFF
+_HALF: Final = 0x80000000
+
+
+class Fate(Enum):
+    """How an attempt ended, as the captures have it."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused by the server's kernel"
+    RESET = "reset by the server's kernel"
+    CLOSED = "closed by the server's kernel"
+    BOX_REFUSED = "refused by the box"
+    BOX_RESET = "reset by the box"
+    TAKEN = "taken by the server's kernel, and not answered"
+    IGNORED = "not taken by the server's kernel"
+    STOPPED_AT_BOX = "not forwarded by the box"
+    LOST = "lost on the way"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Who is who in the captures."""
+
+    clients: frozenset[str]
+    """Nodes."""
+    box: str
+    """The box's node."""
+    servers: Mapping[str, str]
+    """Node by address."""
+    services: frozenset[str]
+    """ "192.0.2.10:80"."""
+    vips: Mapping[tuple[str, int], str]
+    """The VIP that is meant by a server's address and a DSCP."""
+
+    def ends(self, segment: Segment) -> tuple[str, str] | None:
+        """Client's end and virtual server of a segment, wherever it was seen; None when it is no client's."""
+        if segment.source in self.services:
+            return segment.destination, segment.source
+        if segment.destination in self.services:
+            return segment.source, segment.destination
+        address, _, port = segment.destination.rpartition(":")
+        vip = self.vips.get((address, segment.dscp))
+        return None if vip is None else (segment.source, f"{vip}:{port}")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of a request: over a connection that was there, or a new one."""
+
+    client: str
+    """The client's end."""
+    server: str
+    """The node that the box sent it to; "" for none."""
+    new: bool
+    """It was the first thing to go over its connection."""
+    asked: bool
+    """The request itself was sent: there was a connection."""
+    began: float
+    """When its connection's SYN first left the client."""
+    opens: int
+    """How often that was sent; 0 on a connection that was there."""
+    sent: float
+    """When it first left the client: the request, or the SYN where it came to no request."""
+    arrived: float | None
+    """When that first reached the server."""
+    tries: int
+    """How often the client's kernel sent it."""
+    answered: float | None
+    """When the first of the answer left the server."""
+    fate: Fate
+    ended: float
+    """When the client's kernel knew, or where it did not, its last try."""
+    closed: float | None
+    """When the server's first FIN or RST left it."""
+    told: float | None
+    """When that reached the client."""
+
+
+@dataclass(slots=True)
+class Flow:
+    """A TCP connection, or the try of one: its segments at all points, in the order of time."""
+
+    client: str
+    service: str
+    began: float
+    segments: list[Segment] = field(default_factory=list)
+
+    def at(self, points: Collection[str]) -> Iterator[Segment]:
+        return (segment for segment in self.segments if segment.point in points)
+
+
+class Wire:
+    """The flows of a run that matter."""
+
+    def __init__(self, places: Places, captures: Iterable[Segment]) -> None:
+        """`captures`: the segments of all points, of whole flows, in any order."""
+        self.places = places
+        self._flows: dict[tuple[str, str], list[Flow]] = defaultdict(list)
+        self._asked: dict[str, list[tuple[Flow, Segment]]] = defaultdict(list)
+        for segment in sorted(captures, key=lambda one: one.time):
+            self._add(segment)
+
+    def attempts(self, request_id: str, lost: bool) -> list[Attempt]:
+        """The attempts of a request that got as far as being sent, in order.
+
+        `lost`: its client got no whole answer, so a part of one is none.
+        """
+        found: dict[int, tuple[Flow, Segment]] = {}
+        for flow, segment in self._asked.get(request_id, ()):
+            found.setdefault(id(flow), (flow, segment))
+        return [self._asking(flow, segment, lost) for flow, segment in found.values()]
+
+    def unasked(self, since: float, until: float, ports: Collection[int] = ()) -> list[Attempt]:
+        """Connections begun in that time that never carried a request; if ports are given, from those."""
+        return [
+            self._opening(flow)
+            for held in self._flows.values()
+            for flow in held
+            if since <= flow.began <= until
+            and (not ports or port(flow.client) in ports)
+            and not any(one.is_request for one in flow.at(self.places.clients))
+        ]
+
+    def on_port(self, local_port: int, started: float, ended: float, lost: bool) -> list[Attempt]:
+        """The requests sent from a client's port in that time, for clients that do not name them."""
+        return [
+            self._asking(flow, segment, lost)
+            for held in self._flows.values()
+            for flow in held
+            if port(flow.client) == local_port
+            for segment in flow.at(self.places.clients)
+            if segment.is_request and started <= segment.time <= ended
+        ]
+
+    def _add(self, segment: Segment) -> None:
+        ends = self.places.ends(segment)
+        if ends is None:
+            return
+        held = self._flows[ends]
+        if segment.point in self.places.clients and segment.opens:
+            known = any(one.opens and one.seq == segment.seq for one in held[-1].segments) if held else False
+            if not known:
+                held.append(Flow(*ends, began=segment.time))
+        if not held:
+            held.append(Flow(*ends, began=segment.time))  # it was there before the capture
+        flow = held[max(0, bisect_right(held, segment.time, key=lambda one: one.began) - 1)]
+        flow.segments.append(segment)
+        if segment.is_request and segment.point in self.places.clients:
+            self._asked[segment.request_id].append((flow, segment))
+
+    def _asking(self, flow: Flow, request: Segment, lost: bool) -> Attempt:
+        clients = self.places.clients
+        end = request.seq + request.length & _M32
+        tries = [one for one in flow.at(clients) if one.is_request and one.seq == request.seq]
+        before = any(one.is_request and one.time < request.time for one in flow.at(clients))
+        arrived, server = self._arrival(flow, lambda one: one.seq == request.seq and one.length > 0)
+        answers = [one for one in flow.at(clients) if self._from_service(one) and one.time >= request.time]
+        closing = next((one for one in answers if one.rst or one.fin), None)
+        answered = next((one for one in answers if one.length), None)
+        if answered is not None and not (lost and (closing is not None)):
+            fate, ended = (Fate.TAKEN if lost else Fate.ANSWERED), answered.time
+        elif closing is not None:
+            fate, ended = self._ending(flow, closing), closing.time
+        else:
+            fate, ended = self._silence(flow, server, arrived, end), tries[-1].time
+        closed, told = self._closing(flow, server)
+        return Attempt(
+            client=flow.client,
+            server=server,
+            new=not before,
+            asked=True,
+            began=flow.began,
+            opens=0 if before else sum(one.opens for one in flow.at(clients)),
+            sent=request.time,
+            arrived=arrived,
+            tries=len(tries),
+            answered=self._answer(flow, server, arrived),
+            fate=fate,
+            ended=ended,
+            closed=closed,
+            told=told,
+        )
+
+    def _opening(self, flow: Flow) -> Attempt:
+        clients = self.places.clients
+        tries = [one for one in flow.at(clients) if one.opens]
+        arrived, server = self._arrival(flow, lambda one: one.opens)
+        answers = [one for one in flow.at(clients) if self._from_service(one)]
+        closing = next((one for one in answers if one.rst or one.fin), None)
+        if closing is not None:
+            fate, ended = self._ending(flow, closing), closing.time
+            if not any(one.opens or (one.flags & ACK and not one.rst) for one in answers):
+                fate = Fate.BOX_REFUSED if fate is Fate.BOX_RESET else Fate.REFUSED
+        elif answers:
+            fate, ended = Fate.TAKEN, answers[-1].time
+        else:
+            fate = self._silence(flow, server, arrived, None)
+            ended = tries[-1].time if tries else flow.began
+        closed, told = self._closing(flow, server)
+        return Attempt(
+            client=flow.client,
+            server=server,
+            new=True,
+            asked=False,
+            began=flow.began,
+            opens=len(tries),
+            sent=flow.began,
+            arrived=arrived,
+            tries=len(tries),
+            answered=None,
+            fate=fate,
+            ended=ended,
+            closed=closed,
+            told=told,
+        )
+
+    def _answer(self, flow: Flow, server: str, arrived: float | None) -> float | None:
+        if arrived is None:
+            return None
+        sent = filter(self._from_service, flow.at((server,)))
+        return next((one.time for one in sent if one.length and one.time >= arrived), None)
+
+    def _arrival(self, flow: Flow, matches: Matches) -> tuple[float | None, str]:
+        """When what matches first reached a server, and which; or where the box sent it, had it arrived."""
+        nodes = frozenset(self.places.servers.values())
+        for one in flow.at(nodes):
+            if one.source == flow.client and matches(one):
+                return one.time, one.point
+        for one in flow.at((self.places.box,)):
+            address = one.destination.rpartition(":")[0]
+            if one.source == flow.client and address in self.places.servers and matches(one):
+                return None, self.places.servers[address]
+        return None, ""
+
+    def _ending(self, flow: Flow, closing: Segment) -> Fate:
+        if closing.rst:
+            mine = any(
+                self._from_service(one) and one.seq == closing.seq for one in flow.at((self.places.box,))
+            )
+            return Fate.BOX_RESET if mine else Fate.RESET
+        return Fate.CLOSED
+
+    def _silence(self, flow: Flow, server: str, arrived: float | None, end: int | None) -> Fate:
+        """Nothing came back: how far it got. `end` is the sequence number after the request."""
+        if arrived is not None:
+            taken = end is not None and any(
+                self._from_service(one) and one.flags & ACK and one.ack - end & _M32 < _HALF
+                for one in flow.at((server,))
+                if one.time >= arrived
+            )
+            return Fate.TAKEN if taken else Fate.IGNORED
+        if server:
+            return Fate.LOST
+        seen = any(one.source == flow.client for one in flow.at((self.places.box,)))
+        return Fate.STOPPED_AT_BOX if seen else Fate.LOST
+
+    def _closing(self, flow: Flow, server: str) -> tuple[float | None, float | None]:
+        def first(points: Collection[str]) -> float | None:
+            return next(
+                (one.time for one in flow.at(points) if self._from_service(one) and (one.rst or one.fin)),
+                None,
+            )
+
+        return first((server,)), first(self.places.clients)
+
+    def _from_service(self, segment: Segment) -> bool:
+        return segment.source in self.places.services

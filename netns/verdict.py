@@ -1,0 +1,71 @@
+"""A rehearsal's verdict for the terminal: what was lost, by whom and why, and what would have saved it."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from netns.findings import plural, seconds
+from netns.rehearsal.causes import Cause
+from netns.rehearsal.result import Rehearsal
+
+EXAMPLES = 3
+"""Requests told in full of each cause."""
+
+
+def render(found: Rehearsal, console: Console) -> None:
+    recording = found.recording
+    console.print(f"\n[bold]{escape(recording.title)}[/bold], speed {recording.speed:g}\n")
+    for deploy in found.deploys:
+        took = seconds(deploy.ended - deploy.began)
+        console.print(f"  {deploy.server}: {deploy.verdict}, {took}", style="" if deploy.succeeded else "red")
+    console.print()
+    for expectation in recording.expectations:
+        mark, style = ("ok    ", "green") if expectation.passed else ("FAILED", "bold red")
+        console.print(f"[{style}]{mark}[/{style}] {escape(expectation.text)}: {escape(expectation.measured)}")
+    _losses(found, console)
+    _slow(found, console)
+    if found.advice:
+        console.print("\n[bold]What would have saved them[/bold]")
+        for cause in dict.fromkeys(advice.cause for advice in found.advice):
+            worst, *others = (advice for advice in found.advice if advice.cause == cause)
+            like = ", ".join(f"{one.server} ({one.lost})" for one in others)
+            console.print(f"  • {escape(worst.text)}.{f' Likewise {like}.' if like else ''}")
+
+
+def _losses(found: Rehearsal, console: Console) -> None:
+    losses = found.losses()
+    if not losses:
+        return
+    columns = sorted({name for counted in losses.values() for name in counted})
+    table = Table("lost because", *(f"{kind}\n{method}" for kind, method in columns), "all", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for cause, counted in losses.items():
+        cells = [str(counted[name] or "") for name in columns]
+        table.add_row(cause.value, *cells, str(counted.total()), style=_style(cause))
+    console.print()
+    console.print(table)
+    for cause in losses:
+        lost = [one for one in found.explained if one.lost and one.cause is cause]
+        console.print(f"\n[bold]{cause.value}[/bold]", style=_style(cause))
+        for one in lost[:EXAMPLES]:
+            name = one.request.id or one.request.client
+            console.print(f"  {seconds(one.request.ended)}  {name} {one.request.method}: {escape(one.text)}")
+        if len(lost) > EXAMPLES:
+            console.print(f"  … and {len(lost) - EXAMPLES} more")
+
+
+def _slow(found: Rehearsal, console: Console) -> None:
+    slow = [one for one in found.explained if not one.lost]
+    if not slow:
+        return
+    console.print(f"\n{plural(len(slow), 'request')} answered late")
+    for one in slow[:EXAMPLES]:
+        name = one.request.id or one.request.client
+        console.print(f"  {seconds(one.request.ended)}  {name}: {one.cause.value}: {escape(one.text)}")
+
+
+def _style(cause: Cause) -> str:
+    return "red" if cause is Cause.UNEXPLAINED else ""
