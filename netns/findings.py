@@ -9,9 +9,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from math import inf
 from typing import Any, Final
 
-from netns.recording import Outcome, Recording, Request, Step
+from netns.recording import Fact, Outcome, Recording, Request, Step
 
 BOUND_STATES: Final = frozenset({"ACTIVE", "SUSPECT"})
 """States in which a server gets new flows."""
@@ -25,6 +26,14 @@ LOSSES: Final[dict[Outcome, str]] = {
     Outcome.OTHER: "failed otherwise",
 }
 """How a request is lost, in words; the gravest first."""
+
+
+LACKS: Final[dict[Fact, str]] = {
+    Fact.HEALTH_FILE: "health file gone",
+    Fact.LISTENING: "nothing listens",
+    Fact.VIP: "VIP down",
+}
+"""A fact that does not hold, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,16 @@ class Band:
 
     def holds(self, time: float) -> bool:
         return self.started <= time < self.ended
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """A stretch in which a fact about a server did not hold."""
+
+    fact: Fact
+    began: float
+    ended: float
+    """Infinity when it went on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +137,19 @@ def bands(recording: Recording, server: str) -> tuple[Band, ...]:
         for (time, state, bound, reason), end in zip(marks, ends, strict=True)
         if end > time
     )
+
+
+def lacks(recording: Recording, server: str) -> tuple[Lack, ...]:
+    """What the server lacked and when, in the order of time, where it was watched."""
+    found = []
+    since: dict[Fact, float] = {}
+    for change in recording.changes:
+        if change.server == server and not change.holds:
+            since[change.fact] = change.time
+        elif change.server == server and change.fact in since:
+            found.append(Lack(change.fact, since.pop(change.fact), change.time))
+    found += [Lack(fact, began, inf) for fact, began in since.items()]
+    return tuple(sorted(found, key=lambda lack: lack.began))
 
 
 def connections(recording: Recording) -> dict[str, tuple[Connection, ...]]:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from string import ascii_uppercase
 from typing import Any, Final
 
-from netns.findings import BOUND_STATES, Reset, plural, resets, seconds, words
-from netns.recording import Recording, Step
+from netns.findings import BOUND_STATES, LACKS, Reset, lacks, plural, resets, seconds, words
+from netns.recording import Fact, Recording, Step
 
 TOGETHER: Final = 0.005
 """Decisions of one sort within this share of the run are one moment: ten servers that fail together."""
+
+
+TOLD_S: Final = 0.5
+"""Real seconds between a step and the change that it made."""
+
+_TOLD: Final = {Fact.HEALTH_FILE: "health file", Fact.LISTENING: "web server", Fact.VIP: "lo:0"}
+_BACK: Final = {
+    Fact.HEALTH_FILE: "health file back",
+    Fact.LISTENING: "listens again",
+    Fact.VIP: "VIP up",
+}
 
 
 class Actor(Enum):
@@ -46,6 +58,7 @@ class _Decision:
 
 def moments(recording: Recording) -> tuple[Moment, ...]:
     """In the order of time; of one time, what was done comes first."""
+    steps = sorted([*recording.steps, *_seen(recording)], key=lambda step: step.time)
     done = [
         Moment(
             step.time,
@@ -55,7 +68,7 @@ def moments(recording: Recording) -> tuple[Moment, ...]:
             _done(step),
             _done(step),
         )
-        for number, step in enumerate(sorted(recording.steps, key=lambda step: step.time), 1)
+        for number, step in enumerate(steps, 1)
     ]
     decided = [
         Moment(
@@ -69,6 +82,21 @@ def moments(recording: Recording) -> tuple[Moment, ...]:
         for index, decision in enumerate(_decisions(recording))
     ]
     return tuple(sorted([*done, *decided], key=lambda moment: moment.time))
+
+
+def _seen(recording: Recording) -> Iterator[Step]:
+    """What servers were seen to lose and get back, but for what a step tells of already."""
+    for server in recording.servers:
+        for lack in lacks(recording, server):
+            for time, text in ((lack.began, LACKS[lack.fact]), (lack.ended, _BACK[lack.fact])):
+                told = any(
+                    step.node == server
+                    and _TOLD[lack.fact] in step.text
+                    and abs(step.time - time) <= TOLD_S * recording.speed
+                    for step in recording.steps
+                )
+                if not told and time <= recording.ended:
+                    yield Step(time, text, server)
 
 
 def _done(step: Step) -> str:

@@ -158,5 +158,5 @@ def _show(found: Rehearsal) -> None:
 def _write(found: Rehearsal, directory: Path) -> None:
     from netns import report
 
-    report.write(found.recording, directory)
+    report.write(found.recording, directory, found)
     _say(f"{directory}: result.json, report.html, {', '.join(found.recording.captures)}")

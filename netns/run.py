@@ -72,6 +72,7 @@ class Run:
         self._groups: list[Clients] = []
         self._held = ExitStack()
         self._segments: dict[str, list[Segment]] = {}
+        self._ended = 0.0
 
     def begin(self) -> None:
         """Start the captures, the clock and the watch."""
@@ -95,6 +96,8 @@ class Run:
 
     def finish(self) -> None:
         """End the clients, the watch and the captures: what is recorded is all there is. Twice is fine."""
+        if hasattr(self, "clock") and not self._ended:
+            self._ended = self.now()
         for group in self._groups:
             group.stop()
         if hasattr(self, "_watch"):
@@ -122,7 +125,7 @@ class Run:
             intent=intent,
             started_at=self._started_at.isoformat(timespec="seconds"),
             speed=self.speed,
-            ended=round(self.now(), 3),
+            ended=round(self._ended, 3),
             servers=tuple(node.name for node in self.lab.plan.servers),
             settings=settings,
             steps=tuple(self.steps),

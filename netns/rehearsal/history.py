@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import inf
 
-from netns.findings import Band, bands
+from netns.findings import Band, Lack, bands, lacks
 from netns.recording import Fact, Recording
-
-
-@dataclass(frozen=True, slots=True)
-class Lack:
-    """A stretch in which a fact about a server did not hold."""
-
-    fact: Fact
-    began: float
-    ended: float
-    """Infinity when it went on."""
 
 
 class History:
@@ -29,33 +16,24 @@ class History:
         `box_ended`: when the box's daemon ended, if it did."""
         self.box_ended = box_ended
         self._late_s = late_s
-        self._lacks: dict[str, list[Lack]] = defaultdict(list)
+        self._lacks = {server: lacks(recording, server) for server in recording.servers}
         self._bands: Mapping[str, tuple[Band, ...]] = {
             server: bands(recording, server) for server in recording.servers
         }
-        since: dict[tuple[str, Fact], float] = {}
-        for change in recording.changes:
-            name = (change.server, change.fact)
-            if not change.holds:
-                since[name] = change.time
-            elif name in since:
-                self._lacks[change.server].append(Lack(change.fact, since.pop(name), change.time))
-        for (server, fact), began in since.items():
-            self._lacks[server].append(Lack(fact, began, inf))
 
     def lack(self, server: str, fact: Fact, time: float) -> Lack | None:
         """The stretch around that time in which the fact did not hold, give or take what was seen late."""
         return next(
             (
                 lack
-                for lack in self._lacks[server]
+                for lack in self._lacks.get(server, ())
                 if lack.fact is fact and lack.began - self._late_s <= time <= lack.ended
             ),
             None,
         )
 
     def lacks(self, server: str, fact: Fact) -> list[Lack]:
-        return [lack for lack in self._lacks[server] if lack.fact is fact]
+        return [lack for lack in self._lacks.get(server, ()) if lack.fact is fact]
 
     def out_of_service(self, server: str, time: float) -> Lack | None:
         """The first thing that the server lacked at that time, if any."""
@@ -64,14 +42,14 @@ class History:
 
     def bound(self, server: str, time: float) -> bool:
         """Whether the box gave the server new flows then."""
-        return any(band.bound and band.holds(time) for band in self._bands[server])
+        return any(band.bound and band.holds(time) for band in self._bands.get(server, ()))
 
     @property
     def servers(self) -> tuple[str, ...]:
         return tuple(self._bands)
 
     def bands(self, server: str) -> tuple[Band, ...]:
-        return self._bands[server]
+        return self._bands.get(server, ())
 
     def any_bound(self, time: float) -> bool:
         """Whether any server was; a moment ago counts, as a packet under way does not know."""
@@ -80,7 +58,8 @@ class History:
     def unbound_after(self, server: str, time: float) -> float | None:
         """When the box took the server out of the binding list, at that time or later; None for never."""
         return next(
-            (band.started for band in self._bands[server] if not band.bound and band.started >= time), None
+            (band.started for band in self._bands.get(server, ()) if not band.bound and band.started >= time),
+            None,
         )
 
     def box_is_down(self, time: float) -> bool:

@@ -21,27 +21,33 @@ from markupsafe import Markup
 from netns.findings import LOSSES, failed, headline, seconds
 from netns.moments import Actor, moments
 from netns.recording import Recording
-from netns.report import clients, lanes, tables
+from netns.rehearsal.result import Rehearsal
+from netns.report import clients, deploys, lanes, tables
 from netns.report.axis import Axis
 
 PAGE: Final = "report.html"
 RESULT: Final = "result.json"
 
 
-def write(recording: Recording, directory: Path) -> Path:
-    """Both files into the directory, which is made if need be; the page's path."""
+def write(recording: Recording, directory: Path, rehearsal: Rehearsal | None = None) -> Path:
+    """Both files into the directory, which is made if need be; the page's path.
+
+    With `rehearsal`, whose recording it is, they tell of that.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    result = json.dumps(recording.as_json(), default=str, ensure_ascii=False)
+    document = recording.as_json() if rehearsal is None else rehearsal.as_json()
+    result = json.dumps(document, default=str, ensure_ascii=False)
     (directory / RESULT).write_text(result + "\n", encoding="utf-8")
     page = directory / PAGE
-    page.write_text(render(recording), encoding="utf-8")
+    page.write_text(render(recording, rehearsal), encoding="utf-8")
     return page
 
 
-def render(recording: Recording) -> str:
+def render(recording: Recording, rehearsal: Rehearsal | None = None) -> str:
     """The page. Its policy allows this script, by its hash, and nothing from anywhere else."""
     axis = Axis(recording.ended, recording.speed, _began(recording.started_at))
     happened = moments(recording)
+    why = {one.request: one.text for one in rehearsal.explained} if rehearsal else {}
     script = _asset("page.js")
     environment = Environment(
         loader=PackageLoader("netns", "report"),
@@ -54,6 +60,11 @@ def render(recording: Recording) -> str:
     environment.filters["unbroken"] = unbroken
     return environment.get_template("page.html.j2").render(
         recording=recording,
+        rehearsal=rehearsal,
+        loss_table=deploys.loss_table(rehearsal) if rehearsal else None,
+        deploy_rows=deploys.rows(rehearsal) if rehearsal else (),
+        explained_rows=deploys.explained_rows(rehearsal) if rehearsal else (),
+        why=why,
         axis=axis,
         ticks=axis.ticks(),
         headline=list(headline(recording)),
@@ -61,9 +72,10 @@ def render(recording: Recording) -> str:
         done_flags=lanes.flags(axis, happened, Actor.PEOPLE),
         box_flags=lanes.flags(axis, happened, Actor.BOX),
         servers=lanes.server_lanes(recording, axis),
+        lack_keys=lanes.lack_keys(recording),
         resets=lanes.reset_shapes(recording, axis),
         histogram=lanes.histogram(recording, axis),
-        clients=clients.client_lanes(recording, axis),
+        clients=clients.client_lanes(recording, axis, why),
         cards=list(tables.cards(recording)),
         phases=tables.phase_rows(recording, axis),
         loss_columns=tables.loss_columns(recording),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from netns.findings import (
@@ -23,6 +24,7 @@ from netns.recording import Outcome, Recording, Request
 from netns.report.axis import Axis, fit
 from netns.report.lanes import COLUMNS, Shape
 
+NOTHING: Final[Mapping[Request, str]] = MappingProxyType({})
 LANES: Final = 60
 """More clients than these share the last lane; those that lost requests are the last to."""
 LANE_PX: Final = 14
@@ -65,8 +67,13 @@ class ClientLane:
     summary: str
 
 
-def client_lanes(recording: Recording, axis: Axis) -> tuple[ClientLane, ...]:
-    """A lane a client, those whose first server is the same together; those beyond LANES share one more."""
+def client_lanes(
+    recording: Recording, axis: Axis, why: Mapping[Request, str] = NOTHING
+) -> tuple[ClientLane, ...]:
+    """A lane a client, those whose first server is the same together; those beyond LANES share one more.
+
+    `why` says of requests why they were lost, where that is known.
+    """
     requests = by_client(recording)
     opened = connections(recording)
     numbers = {server: number for number, server in enumerate(recording.servers)}
@@ -78,12 +85,12 @@ def client_lanes(recording: Recording, axis: Axis) -> tuple[ClientLane, ...]:
         return next((numbers[one.server] for one in opened[client] if one.server in numbers), len(numbers))
 
     lanes = [
-        _lane(axis, client, requests[client], opened[client], numbers, out)
+        _lane(axis, client, requests[client], opened[client], numbers, out, why)
         for client in sorted(kept, key=lambda client: (first_server(client), natural(client)))
     ]
     if others := [client for client in requests if client not in set(kept)]:
         crowd = [request for client in others for request in requests[client]]
-        lanes.append(_lane(axis, f"{len(others):,} more", crowd, (), numbers, out))
+        lanes.append(_lane(axis, f"{len(others):,} more", crowd, (), numbers, out, why))
     return tuple(lanes)
 
 
@@ -94,6 +101,7 @@ def _lane(
     opened: Sequence[Connection],
     numbers: Mapping[str, int],
     out: Mapping[str, Sequence[Band]],
+    why: Mapping[Request, str],
 ) -> ClientLane:
     served = [one for one in opened if axis.width(one.started, one.ended) >= LEAST_BAR]
     return ClientLane(
@@ -101,12 +109,12 @@ def _lane(
         tuple(_bar(axis, one, numbers, out) for one in served),
         tuple(_outs(axis, served, out)),
         _ticks(axis, requests, numbers),
-        tuple(failure(axis, request) for request in failed(requests)),
+        tuple(failure(axis, request, why.get(request, "")) for request in failed(requests)),
         _summary(name, requests),
     )
 
 
-def failure(axis: Axis, request: Request) -> Failure:
+def failure(axis: Axis, request: Request, why: str = "") -> Failure:
     """With a bar for as long as its client waited."""
     wait = request.ended - request.started
     over = "on a connection that it had" if request.reused else "on a new connection"
@@ -123,7 +131,7 @@ def failure(axis: Axis, request: Request) -> Failure:
         axis.x(request.started),
         axis.width(request.started, request.ended),
         request.outcome.value,
-        f"{text}{port}, {waited}{error}",
+        f"{text}{port}, {waited}{error}{f' — {why}' if why else ''}",
     )
 
 

@@ -12,7 +12,19 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from netns.findings import Band, Reset, absences, bands, plural, resets, seconds, session_counts
+from netns.findings import (
+    LACKS,
+    Band,
+    Lack,
+    Reset,
+    absences,
+    bands,
+    lacks,
+    plural,
+    resets,
+    seconds,
+    session_counts,
+)
 from netns.moments import Actor, Moment
 from netns.recording import Outcome, Recording, ServerSample
 from netns.report.axis import CHARACTER_PX, NARROW_PX, WIDE_PX, Axis, fit, round_step, stack
@@ -53,6 +65,9 @@ class ServerLanes:
     name: str
     number: int
     bands: tuple[Shape, ...]
+    """What the box said of it."""
+    lacks: tuple[Shape, ...]
+    """What it lacked, as it was seen; `kind` is the fact."""
     sessions: str
     """A path."""
     zombies: str
@@ -122,6 +137,7 @@ def server_lanes(recording: Recording, axis: Axis) -> tuple[ServerLanes, ...]:
             server,
             number,
             tuple(_band(axis, band) for band in bands(recording, server)),
+            tuple(_lack(axis, server, lack) for lack in lacks(recording, server)),
             _line(axis, counts[server], top),
             _area(axis, zombies[server], top),
             peak[server],
@@ -131,6 +147,12 @@ def server_lanes(recording: Recording, axis: Axis) -> tuple[ServerLanes, ...]:
         )
         for number, server in enumerate(recording.servers)
     )
+
+
+def lack_keys(recording: Recording) -> tuple[tuple[str, str], ...]:
+    """(kind, text) of what servers lacked, for the legend."""
+    found = {lack.fact for server in recording.servers for lack in lacks(recording, server)}
+    return tuple((fact.name.lower(), LACKS[fact]) for fact in LACKS if fact in found)
 
 
 def reset_shapes(recording: Recording, axis: Axis) -> tuple[Shape, ...]:
@@ -188,6 +210,14 @@ def _band(axis: Axis, band: Band) -> Shape:
     return Shape(
         axis.x(band.started), width, f"{band.state}{'' if band.bound else ' out'}", fit(texts, width), tip
     )
+
+
+def _lack(axis: Axis, server: str, lack: Lack) -> Shape:
+    text = LACKS[lack.fact]
+    end = min(lack.ended, axis.ended)
+    tip = f"{server}: {text}, {seconds(lack.began)} to {seconds(end)} ({seconds(end - lack.began)})"
+    width = axis.width(lack.began, end)
+    return Shape(axis.x(lack.began), width, lack.fact.name.lower(), fit([text], width), tip)
 
 
 def _reset(axis: Axis, reset: Reset) -> Shape:
