@@ -7,13 +7,16 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from netns.errors import LabError
 
 if TYPE_CHECKING:
     from netns.config import LabConfig
     from netns.lab import Lab
+    from netns.rehearsal.play import Order
     from netns.rehearsal.result import Rehearsal
     from netns.traffic import Wanted
 
@@ -35,6 +38,18 @@ def _say(message: str) -> None:
 @click.option("--speed", type=click.FloatRange(1, 100), help="Divides every time of the box.  [default: 1]")
 @click.option("--parallel", type=click.IntRange(1), default=1, show_default=True, help="Servers at a time.")
 @click.option("--timeout", type=float, default=900.0, show_default=True, help="Real seconds for a command.")
+@click.option(
+    "--sweep",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Rehearse N times, each at another moment of the health interval, in labs of their own.",
+)
+@click.option(
+    "--vary",
+    multiple=True,
+    metavar="KEY=A,B",
+    help="With --sweep: also with these settings: retries, interval, timeout, aging, reset, or a path.",
+)
 @click.option("--allow-lost", type=click.IntRange(0), default=0, show_default=True, metavar="N")
 @click.option(
     "--report",
@@ -51,6 +66,8 @@ def rehearse(
     speed: float | None,
     parallel: int,
     timeout: float,
+    sweep: int | None,
+    vary: tuple[str, ...],
     allow_lost: int,
     report: Path | None,
     as_json: bool,
@@ -69,38 +86,137 @@ def rehearse(
     from lb.config import ConfigError
     from netns.config import load
     from netns.rehearsal.deploy import find
-    from netns.rehearsal.play import Order, rehearse
 
     words = command[1:] if command[0] == "--" else command
     if not words:
         raise click.MissingParameter(param_type="argument", param_hint="COMMAND")
+    if vary and sweep is None:
+        raise click.UsageError("--vary needs --sweep N")
     find(words)
     try:
         config = load(file, name=name, speed=speed)
         wanted = _clients(clients)
+
+        def order(phase_s: float | None) -> Order:
+            return _order(config, words, servers, wanted, parallel, timeout, allow_lost, phase_s)
+
+        if sweep is None:
+            found = _rehearse(config, order(None), report)
+            passed = _tell(found, report, as_json)
+        else:
+            passed = _sweep(config, order, sweep, vary, report, as_json)
     except ConfigError as error:
         _say(str(error))
         click.get_current_context().exit(BAD_CONFIG)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    click.get_current_context().exit(0 if passed else 1)
+
+
+def _order(
+    config: LabConfig,
+    command: tuple[str, ...],
+    servers: str | None,
+    clients: Sequence[Wanted],
+    parallel: int,
+    timeout_s: float,
+    allow_lost: int,
+    phase_s: float | None,
+) -> Order:
+    from netns.rehearsal.play import Order
+
+    known = [server.name for server in config.server]
+    chosen = servers.split(",") if servers else known
+    for server in chosen:
+        if server not in known:
+            raise ValueError(f"--servers: no server {server!r}: the lab has {', '.join(known)}")
+    return Order(
+        command=command,
+        servers=tuple(chosen),
+        clients=clients,
+        parallel=parallel,
+        timeout_s=timeout_s,
+        allow_lost=allow_lost,
+        phase_s=phase_s,
+        seed=random.randrange(1_000_000),  # noqa: S311 - of a moment, not of a secret
+    )
+
+
+def _rehearse(config: LabConfig, order: Order, report: Path | None) -> Rehearsal:
+    from netns.rehearsal.play import rehearse
+
     with _lab(config) as (lab, ours), _progress() as progress:
-        order = Order(
-            command=words,
-            servers=_servers(lab, servers),
-            clients=wanted,
-            parallel=parallel,
-            timeout_s=timeout,
-            allow_lost=allow_lost,
-            seed=random.randrange(1_000_000),  # noqa: S311
-        )
-        found = rehearse(lab, order, report=report, ours=ours, say=_say, progress=progress)
+        return rehearse(lab, order, report=report, ours=ours, say=_say, progress=progress)
+
+
+def _sweep(
+    config: LabConfig,
+    order: Callable[[float | None], Order],
+    count: int,
+    vary: Sequence[str],
+    report: Path | None,
+    as_json: bool,
+) -> bool:
+    """Rehearse at `count` moments of the interval, with each combination of settings; whether all passed."""
+    from netns import report as reports
+    from netns import state
+    from netns.rehearsal.sweep import (
+        Combination,
+        Repetition,
+        Sweep,
+        phases,
+        variations,
+        with_settings,
+        worst_of,
+    )
+
+    if state.read(config.name) is not None:
+        raise LabError(f"the lab {config.name!r} is up: a sweep needs labs of its own; choose another --name")
+    labs = [(varied, with_settings(config, varied)) for varied in variations(vary)]
+    combinations = []
+    for varied, lab in labs:
+        words = " ".join(f"{key}={value}" for key, value in varied.items())
+        servers = order(None).servers
+        interval_s = lab.services_of(servers[0])[0].health_check.interval_s
+        repetitions = []
+        for number, phase_s in enumerate(phases(interval_s, count), 1):
+            _say(f"\n{words} {number} of {count}: {phase_s:.1f} s after a check of {servers[0]}")
+            name = f"{words.replace(' ', ',') or 'run'}-{number:02}"
+            directory = report / name if report is not None else None
+            found = _rehearse(lab, order(phase_s), directory)
+            if directory is not None:
+                reports.write(found.recording, directory, found)
+            repetitions.append(Repetition.of(found, phase_s, name if directory is not None else ""))
+        combinations.append(Combination(varied, worst_of(lab, servers), tuple(repetitions)))
+    swept = Sweep(order(None).command, config.speed, tuple(combinations))
     if report is not None:
-        _write(found, report)
+        _say(f"{reports.write_sweep(swept, report)}: the sweep, and a report of each rehearsal")
+    if as_json:
+        click.echo(json.dumps(swept.as_json(), default=str))
+    else:
+        _render(lambda verdict, console: verdict.render_sweep(swept, console))
+    return swept.passed
+
+
+def _tell(found: Rehearsal, report: Path | None, as_json: bool) -> bool:
+    from netns import report as reports
+
+    if report is not None:
+        reports.write(found.recording, report, found)
+        _say(f"{report}: result.json, report.html, {', '.join(found.recording.captures)}")
     if as_json:
         click.echo(json.dumps(found.as_json(), default=str))
     else:
-        _show(found)
-    click.get_current_context().exit(0 if found.passed else 1)
+        _render(lambda verdict, console: verdict.render(found, console))
+    return found.passed
+
+
+def _render(show: Callable[[Any, Any], None]) -> None:
+    from rich.console import Console
+
+    from netns import verdict
+
+    show(verdict, Console(highlight=False))
 
 
 @contextmanager
@@ -117,15 +233,6 @@ def _lab(config: LabConfig) -> Iterator[tuple[Lab, bool]]:
         lab.close()
         if ours:
             lifecycle.down(config.name, say=_say)
-
-
-def _servers(lab: Lab, text: str | None) -> tuple[str, ...]:
-    known = [node.name for node in lab.plan.servers]
-    chosen = text.split(",") if text else known
-    for server in chosen:
-        if server not in known:
-            raise click.UsageError(f"--servers: no server {server!r}: the lab has {', '.join(known)}")
-    return tuple(chosen)
 
 
 def _clients(text: str | None) -> Sequence[Wanted]:
@@ -145,18 +252,3 @@ def _progress() -> Iterator[Callable[[str], None]]:
         return
     with console.status("the rehearsal begins") as status:
         yield status.update
-
-
-def _show(found: Rehearsal) -> None:
-    from rich.console import Console
-
-    from netns import verdict
-
-    verdict.render(found, Console(highlight=False))
-
-
-def _write(found: Rehearsal, directory: Path) -> None:
-    from netns import report
-
-    report.write(found.recording, directory, found)
-    _say(f"{directory}: result.json, report.html, {', '.join(found.recording.captures)}")

@@ -9,6 +9,7 @@ from rich.table import Table
 from netns.findings import plural, seconds
 from netns.rehearsal.causes import Cause
 from netns.rehearsal.result import Rehearsal
+from netns.rehearsal.sweep import Sweep, sentence
 
 EXAMPLES = 3
 """Requests told in full of each cause."""
@@ -32,6 +33,30 @@ def render(found: Rehearsal, console: Console) -> None:
             worst, *others = (advice for advice in found.advice if advice.cause == cause)
             like = ", ".join(f"{one.server} ({one.lost})" for one in others)
             console.print(f"  • {escape(worst.text)}.{f' Likewise {like}.' if like else ''}")
+
+
+def render_sweep(swept: Sweep, console: Console) -> None:
+    command = " ".join(swept.command)
+    console.print(f"\n[bold]Sweep of {escape(command)}[/bold], speed {swept.speed:g}\n")
+    table = Table("settings", "failed", "probability", "lost", "waited", "smallest wait", box=None)
+    for one in swept.combinations:
+        low, high = one.failure_interval
+        count = len(one.repetitions)
+        waited = f"{one.waited_s[0]:.1f}–{one.waited_s[1]:.1f} s" if one.waited_s else "–"
+        smallest = f"{one.smallest_wait_s:.1f} s" if one.smallest_wait_s is not None else "–"
+        table.add_row(
+            " ".join(f"{key}={value}" for key, value in one.varied.items()) or "as given",
+            f"{one.failures} of {count}",
+            f"{one.failures / count:.0%} ({low:.0%}–{high:.0%})",
+            f"{sum(run.lost for run in one.repetitions):,}",
+            waited,
+            smallest,
+            style="red" if one.failures else "",
+        )
+    console.print(table)
+    console.print()
+    for one in swept.combinations:
+        console.print(f"  • {escape(sentence(one))}")
 
 
 def _losses(found: Rehearsal, console: Console) -> None:

@@ -15,7 +15,7 @@ from netns.findings import plural, seconds, were
 from netns.recording import Fact
 from netns.rehearsal.causes import Cause, Explained
 from netns.rehearsal.history import History
-from netns.rehearsal.window import Window, worst_s
+from netns.rehearsal.window import Window, misses, worst_s
 
 _STEPS: Final = {
     Cause.STUCK_SESSION: (
@@ -32,7 +32,7 @@ _STEPS: Final = {
         "them, and give it time: the longest had been under way for {longest}"
     ),
     Cause.CLOSED_UNDER_WAY: (
-        "{count} ({methods}) left their clients just as {server} closed their connections. No wait avoids "
+        "{count} ({methods}) on the wire when {server} closed the connection under them. No wait avoids "
         "that: the client has to repeat them, or the server to announce it, by answering with "
         '"Connection: close" for as long as it drains, before it stops'
     ),
@@ -83,7 +83,8 @@ def advise(
 def _wait(window: Window, lost: Sequence[Explained], worst: float, config: LabConfig) -> str:
     """The health window: how long the deploy waited, how long it had to, and how to."""
     server = window.server
-    check = config.services_of(server)[0].health_check
+    service = config.services_of(server)[0]
+    check = service.health_check
     flows = plural(len(lost), "new connection")
     if window.unbound is not None and window.stopped is not None and window.unbound > window.stopped:
         still = f"the box still bound it for {seconds(window.unbound - window.stopped)} more"
@@ -92,7 +93,7 @@ def _wait(window: Window, lost: Sequence[Explained], worst: float, config: LabCo
     else:
         still = "the box still bound it"
     said = f"{still} and gave it {flows} that {were(len(lost))} lost"
-    checks = f"{plural(check.retries + 1, 'check')}, {check.interval_s:g} s apart"
+    checks = f"{plural(misses(service), 'check')}, {check.interval_s:g} s apart"
     if window.health_off is not None and window.waited_s is not None and window.health_off <= window.failing:
         return (
             f"{server} was stopped {seconds(window.waited_s)} after its health file went; {said}. "

@@ -149,15 +149,16 @@ def _what(attempt: Attempt) -> str:
 
 
 def _lack(history: History, attempt: Attempt, *facts: Fact) -> str:
-    """What the server lacked, and since when, for a sentence's end; "" when it lacked nothing."""
+    """What the server lacked when the attempt was first sent, and since when; "" when it lacked nothing."""
+    time = attempt.began if attempt.opens else attempt.sent
     words = {
         Fact.LISTENING: "nothing listened there",
         Fact.VIP: "its VIP was down",
         Fact.HEALTH_FILE: "its health file was gone",
     }
-    found = [lack for fact in facts if (lack := history.lack(attempt.server, fact, attempt.sent))]
+    found = [lack for fact in facts if (lack := history.lack(attempt.server, fact, time))]
     return ", ".join(
-        f"{words[lack.fact]} for {seconds(max(0.0, attempt.sent - lack.began))} already" for lack in found
+        f"{words[lack.fact]} for {seconds(max(0.0, time - lack.began))} already" for lack in found
     )
 
 

@@ -44,8 +44,14 @@ class Window:
 
 def worst_s(service: LabVirtualServer) -> float:
     """The longest that `needed_s` can be for a server that answers its check wrongly (SPEC §4)."""
+    return misses(service) * service.health_check.interval_s
+
+
+def misses(service: LabVirtualServer) -> int:
+    """How many checks in a row a server that answers them wrongly has to miss to be FAILED."""
     check = service.health_check
-    return (check.retries + 1) * check.interval_s
+    immediate = check.kind == "l7" and check.on_bad_status == "immediate"
+    return 1 if immediate else check.retries + 1
 
 
 def window(server: str, recording: Recording, history: History, config: LabConfig) -> Window | None:
@@ -85,7 +91,7 @@ def _computed(server: str, failing: float, recording: Recording, service: LabVir
     following = min(
         _checks(recording.events, server, service.name, failing), default=failing + check.interval_s
     )
-    return following - failing + check.retries * check.interval_s
+    return following - failing + (misses(service) - 1) * check.interval_s
 
 
 def _checks(events: Iterable[dict[str, Any]], server: str, service: str, since: float) -> Iterable[float]:

@@ -22,7 +22,8 @@ from netns.findings import LOSSES, failed, headline, seconds
 from netns.moments import Actor, moments
 from netns.recording import Recording
 from netns.rehearsal.result import Rehearsal
-from netns.report import clients, deploys, lanes, tables
+from netns.rehearsal.sweep import Sweep
+from netns.report import clients, deploys, lanes, sweep, tables
 from netns.report.axis import Axis
 
 PAGE: Final = "report.html"
@@ -43,22 +44,27 @@ def write(recording: Recording, directory: Path, rehearsal: Rehearsal | None = N
     return page
 
 
+def write_sweep(swept: Sweep, directory: Path) -> Path:
+    """A sweep's page and result, beside the directories of its rehearsals; the page's path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    result = json.dumps(swept.as_json(), default=str, ensure_ascii=False)
+    (directory / RESULT).write_text(result + "\n", encoding="utf-8")
+    page = directory / PAGE
+    charts = [sweep.chart(one) for one in swept.combinations]
+    text = _page(
+        "sweep.html.j2", sweep=swept, charts=charts, height_px=sweep.HEIGHT_PX, bars_px=sweep.BARS_PX
+    )
+    page.write_text(text, encoding="utf-8")
+    return page
+
+
 def render(recording: Recording, rehearsal: Rehearsal | None = None) -> str:
     """The page. Its policy allows this script, by its hash, and nothing from anywhere else."""
     axis = Axis(recording.ended, recording.speed, _began(recording.started_at))
     happened = moments(recording)
     why = {one.request: one.text for one in rehearsal.explained} if rehearsal else {}
-    script = _asset("page.js")
-    environment = Environment(
-        loader=PackageLoader("netns", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["seconds"] = seconds
-    environment.filters["unbroken"] = unbroken
-    return environment.get_template("page.html.j2").render(
+    return _page(
+        "page.html.j2",
         recording=recording,
         rehearsal=rehearsal,
         loss_table=deploys.loss_table(rehearsal) if rehearsal else None,
@@ -90,10 +96,27 @@ def render(recording: Recording, rehearsal: Rehearsal | None = None) -> str:
         curve_px=lanes.CURVE_PX,
         histogram_px=lanes.HISTOGRAM_PX,
         lane_px=clients.LANE_PX,
+    )
+
+
+def _page(template: str, **values: object) -> str:
+    """A template filled in, with the style, the script and the script's hash."""
+    script = _asset("page.js")
+    environment = Environment(
+        loader=PackageLoader("netns", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["seconds"] = seconds
+    environment.filters["unbroken"] = unbroken
+    return environment.get_template(template).render(
         result=RESULT,
         style=Markup(_asset("page.css")),  # noqa: S704  ours, not from outside
         script=Markup(script),  # noqa: S704
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **values,
     )
 
 

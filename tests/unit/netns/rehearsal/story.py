@@ -1,0 +1,210 @@
+"""A run as its captures, its box's events and its servers' changes tell it, made up a line at a time.
+
+Time is in box seconds, and each hop takes HOP. A client is 10.80.4.2, the servers rs1 to rs3 behind the VIP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from netns.config import LabConfig
+from netns.recording import Change, Fact, Outcome, Recording, Request
+from netns.rehearsal.causes import Explained, explain
+from netns.rehearsal.flows import Places, Wire
+from netns.rehearsal.history import History
+from netns.wire import ACK, FIN, RST, SYN, Segment
+
+HOP = 0.001
+CLIENT = "10.80.4.2"
+VIP = "192.0.2.10"
+SERVERS = {"10.80.1.2": "rs1", "10.80.2.2": "rs2", "10.80.3.2": "rs3"}
+ADDRESS = {name: address for address, name in SERVERS.items()}
+DSCP = 10
+PLACES = Places(
+    clients=frozenset({"client"}),
+    box="box",
+    servers=SERVERS,
+    services=frozenset({f"{VIP}:80"}),
+    vips={(address, DSCP): VIP for address in SERVERS},
+)
+CONFIG = LabConfig()
+
+
+@dataclass
+class Connection:
+    """One connection; each method is a segment sent at a time, seen along its way as far as `to`."""
+
+    story: Story
+    port: int
+    server: str
+    seq: int = 1000
+
+    def syn(self, at: float, *, to: str = "server") -> Connection:
+        self._to_server(at, SYN, 1000, b"", to)
+        self.seq = 1001
+        return self
+
+    def syn_ack(self, at: float) -> Connection:
+        return self._to_client(at, SYN | ACK, 5000)
+
+    def ask(self, at: float, name: str, *, method: str = "GET", to: str = "server") -> Connection:
+        payload = f"{method} /?{name} HTTP/1.1\r\nHost: {VIP}\r\n\r\n".encode()
+        self._to_server(at, ACK, self.seq, payload, to)
+        return self
+
+    def took(self, at: float, name: str, *, method: str = "GET") -> Connection:
+        """The server's kernel acknowledges the request."""
+        payload = f"{method} /?{name} HTTP/1.1\r\nHost: {VIP}\r\n\r\n".encode()
+        return self._to_client(at, ACK, 5001, ack=self.seq + len(payload))
+
+    def answer(self, at: float, text: bytes = b"HTTP/1.1 200 OK\r\n\r\nrs1\n") -> Connection:
+        return self._to_client(at, ACK, 5001, text)
+
+    def fin(self, at: float) -> Connection:
+        return self._to_client(at, FIN | ACK, 5001)
+
+    def rst(self, at: float) -> Connection:
+        return self._to_client(at, RST, 5001)
+
+    def refuse(self, at: float) -> Connection:
+        return self._to_client(at, RST | ACK, 0)
+
+    def box_rst(self, at: float) -> Connection:
+        """The box's: seen as it leaves the box, and at the client."""
+        for point, when in (("box", at), ("client", at + HOP)):
+            self._seen(point, when, f"{VIP}:80", self._end, 0, RST, 7777, 0, b"")
+        return self
+
+    def open(self, at: float) -> Connection:
+        return self.syn(at).syn_ack(at + 3 * HOP)
+
+    @property
+    def _end(self) -> str:
+        return f"{CLIENT}:{self.port}"
+
+    def _to_server(self, at: float, flags: int, seq: int, payload: bytes, to: str) -> None:
+        hops = [("client", f"{VIP}:80", 0), ("box", f"{VIP}:80", 0)]
+        hops += [
+            ("box", f"{ADDRESS[self.server]}:80", DSCP),
+            (self.server, f"{ADDRESS[self.server]}:80", DSCP),
+        ]
+        count = {"nowhere": 1, "box": 2, "lost": 3, "server": 4}[to]
+        for number, (point, destination, dscp) in enumerate(hops[:count]):
+            self._seen(point, at + number * HOP, self._end, destination, dscp, flags, seq, 5001, payload)
+
+    def _to_client(
+        self, at: float, flags: int, seq: int, payload: bytes = b"", *, ack: int = 1001
+    ) -> Connection:
+        for point, when in ((self.server, at), ("client", at + HOP)):
+            self._seen(point, when, f"{VIP}:80", self._end, 0, flags, seq, ack, payload)
+        return self
+
+    def _seen(
+        self,
+        point: str,
+        at: float,
+        source: str,
+        destination: str,
+        dscp: int,
+        flags: int,
+        seq: int,
+        ack: int,
+        payload: bytes,
+    ) -> None:
+        self.story.segments.append(
+            Segment(at, point, source, destination, dscp, flags, seq, ack, len(payload), payload[:64])
+        )
+
+
+@dataclass
+class Story:
+    """A run of 100 s at speed 1 in which all servers are ACTIVE unless told otherwise."""
+
+    ended: float = 100.0
+    segments: list[Segment] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    box_ended: float | None = None
+
+    def __post_init__(self) -> None:
+        for server in ADDRESS:
+            self.state(server, 0.001, "TESTING", "ACTIVE")
+            self.changes += [Change(0.0, server, fact, holds=True) for fact in Fact]
+
+    def connection(self, port: int, server: str) -> Connection:
+        return Connection(self, port, server)
+
+    def request(
+        self,
+        name: str,
+        started: float,
+        ended: float,
+        outcome: Outcome,
+        *,
+        status: int = 0,
+        port: int = 0,
+        method: str = "GET",
+        reused: bool = False,
+    ) -> Request:
+        """`name` is "urllib3-1.7", or "urllib3-1" for a client that does not name its requests."""
+        made = Request(
+            client=name.partition(".")[0],
+            started=started,
+            ended=ended,
+            outcome=outcome,
+            status=status,
+            server="",
+            reused=reused,
+            local_port=port,
+            method=method,
+            id=name if "." in name else "",
+        )
+        self.requests.append(made)
+        return made
+
+    def state(self, server: str, at: float, old: str, new: str) -> None:
+        bound = new in ("ACTIVE", "SUSPECT")
+        event = {"kind": "server_state", "server": server, "virtual_server": "web", "old": old, "new": new}
+        self.events.append({**event, "bound": bound, "at": at, "reason": "", "sessions": 0})
+
+    def probe(self, server: str, at: float, detail: str) -> None:
+        event = {"kind": "probe", "server": server, "virtual_server": "web", "detail": detail, "at": at}
+        self.events.append(event)
+
+    def loses(self, server: str, fact: Fact, began: float, ended: float | None = None) -> None:
+        self.changes.append(Change(began, server, fact, holds=False))
+        if ended is not None:
+            self.changes.append(Change(ended, server, fact, holds=True))
+
+    def fails(self, server: str, at: float, until: float | None = None) -> None:
+        self.state(server, at - 10, "ACTIVE", "SUSPECT")
+        self.state(server, at, "SUSPECT", "FAILED")
+        if until is not None:
+            self.state(server, until, "FAILED", "ACTIVE")
+
+    def recording(self) -> Recording:
+        return Recording(
+            name="rehearsal",
+            title="a story",
+            intent="",
+            started_at="2026-03-01T04:31:07Z",
+            speed=1.0,
+            ended=self.ended,
+            servers=tuple(ADDRESS),
+            settings={},
+            steps=(),
+            events=tuple(sorted(self.events, key=lambda event: float(event["at"]))),
+            requests=tuple(self.requests),
+            samples=(),
+            expectations=(),
+            changes=tuple(self.changes),
+        )
+
+    def history(self) -> History:
+        return History(self.recording(), late_s=0.05, box_ended=self.box_ended)
+
+    def explained(self) -> tuple[Explained, ...]:
+        wire = Wire(PLACES, self.segments)
+        return explain(self.requests, wire, self.history(), speed=1.0, slack_s=0.05)

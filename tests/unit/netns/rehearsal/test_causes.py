@@ -1,0 +1,250 @@
+"""Why requests are lost: each cause from a story of the wire, the box and the servers."""
+
+from __future__ import annotations
+
+import pytest
+
+from netns.recording import Fact, Outcome
+from netns.rehearsal.causes import Cause, Explained
+from tests.unit.netns.rehearsal.story import Story
+
+
+def only(story: Story) -> Explained:
+    (found,) = story.explained()
+    return found
+
+
+def test_answered_request_is_neither_lost_nor_slow() -> None:
+    story = Story()
+    story.connection(40001, "rs1").open(10).ask(10.01, "curl-1.1").answer(10.02)
+    story.request("curl-1.1", 10.0, 10.03, Outcome.OK, status=200)
+    assert story.explained() == ()
+
+
+def test_new_connection_to_a_stopped_server_that_is_still_bound_is_of_the_health_window() -> None:
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20, 40)
+    story.fails("rs2", 33, until=50)
+    story.connection(40001, "rs2").syn(27.0).refuse(27.004)
+    story.request("urllib3-1.3", 26.99, 27.01, Outcome.REFUSED)
+    found = only(story)
+    assert (found.cause, found.server, found.attempts) == (Cause.HEALTH_WINDOW, "rs2", 1)
+    assert "nothing listened there for 7.0 s" in found.text
+    assert "still bound it, for 6.0 s more" in found.text
+
+
+def test_refusal_by_a_server_that_listens_is_not_explained_away() -> None:
+    story = Story()
+    story.connection(40001, "rs2").syn(27.0).refuse(27.004)
+    story.request("urllib3-1.3", 26.99, 27.01, Outcome.REFUSED)
+    assert only(story).cause is Cause.UNEXPLAINED
+
+
+def test_request_over_a_connection_that_the_server_had_closed_is_a_stuck_session() -> None:
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20)
+    story.connection(40001, "rs2").open(5).fin(20.0).ask(27.0, "aiohttp-1.9", method="POST").rst(27.004)
+    story.request("aiohttp-1.9", 27.0, 27.01, Outcome.RESET, method="POST", reused=True)
+    found = only(story)
+    assert found.cause is Cause.STUCK_SESSION
+    assert "closed 7.0 s before" in found.text
+
+
+def test_fin_that_crosses_a_request_is_a_close_under_way() -> None:
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20)
+    story.connection(40001, "rs2").open(5).fin(20.0).ask(20.0005, "node-1.9", method="POST").rst(20.004)
+    story.request("node-1.9", 20.0, 20.01, Outcome.RESET, method="POST", reused=True)
+    found = only(story)
+    assert found.cause is Cause.CLOSED_UNDER_WAY
+    assert "could not know" in found.text
+
+
+def test_close_after_the_request_had_arrived_is_a_server_stopped_with_it_in_hand() -> None:
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20)
+    story.connection(40001, "rs2").open(5).ask(19.0, "node-1.9").fin(20.0)
+    story.request("node-1.9", 19.0, 20.01, Outcome.CLOSED, reused=True)
+    found = only(story)
+    assert found.cause is Cause.STOPPED_IN_HAND
+    assert "after the request had arrived" in found.text
+
+
+def test_answer_that_is_cut_is_a_server_stopped_with_the_request_in_hand() -> None:
+    story = Story()
+    story.connection(40001, "rs2").open(5).ask(19.0, "node-1.9").answer(19.1).rst(20.0)
+    story.request("node-1.9", 19.0, 20.01, Outcome.RESET, reused=True)
+    assert only(story).cause is Cause.STOPPED_IN_HAND
+
+
+def test_reset_that_leaves_the_box_is_told_from_one_of_a_server() -> None:
+    story = Story()
+    story.connection(40001, "rs2").open(5).ask(30.0, "node-1.9").box_rst(30.5)
+    story.request("node-1.9", 30.0, 30.51, Outcome.RESET, reused=True)
+    found = only(story)
+    assert (found.cause, found.server) == (Cause.BOX_RESET, "rs2")
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["new connection", "kept connection"])
+def test_silence_of_a_server_whose_vip_is_down_is_the_vip(new: bool) -> None:
+    story = Story()
+    story.loses("rs2", Fact.VIP, 20)
+    story.fails("rs2", 33)
+    if new:
+        story.connection(40001, "rs2").syn(25.0).syn(26.0)
+    else:
+        kept = story.connection(40001, "rs2").open(5).ask(6.0, "curl-1.3").answer(6.1)
+        kept.ask(25.0, "curl-1.4").ask(25.3, "curl-1.4")
+    story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT, reused=not new)
+    found = only(story)
+    assert (found.cause, found.server) == (Cause.VIP_DOWN, "rs2")
+    assert "VIP was down for 5.0 s" in found.text
+    assert ("still bound it, for 8.0 s more" in found.text) is new
+
+
+def test_silence_of_a_server_with_its_vip_up_is_not_explained_away() -> None:
+    story = Story()
+    story.connection(40001, "rs2").syn(25.0).syn(26.0)
+    story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT)
+    found = only(story)
+    assert (found.cause, "DSCP rule" in found.text) == (Cause.UNEXPLAINED, True)
+
+
+def test_request_that_a_server_in_service_takes_and_does_not_answer_is_the_servers_slowness() -> None:
+    story = Story()
+    story.connection(40001, "rs2").open(5).ask(25.0, "curl-1.4").took(25.003, "curl-1.4")
+    story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT, reused=True)
+    assert only(story).cause is Cause.SERVER_SLOW
+
+
+def test_request_that_a_server_being_taken_out_does_not_answer_is_a_stuck_session() -> None:
+    story = Story()
+    story.loses("rs2", Fact.HEALTH_FILE, 20)
+    story.fails("rs2", 33)
+    kept = story.connection(40001, "rs2").open(5).ask(6.0, "curl-1.3").answer(6.1)
+    kept.ask(40.0, "curl-1.4").took(40.003, "curl-1.4")
+    story.request("curl-1.4", 40.0, 42.0, Outcome.TIMEOUT, reused=True)
+    assert only(story).cause is Cause.STUCK_SESSION
+
+
+def test_error_of_a_server_being_deployed_over_a_kept_connection_is_the_trap() -> None:
+    story = Story()
+    story.loses("rs2", Fact.HEALTH_FILE, 20)
+    story.fails("rs2", 33)
+    story.connection(40002, "rs2").open(6).ask(9.0, "curl-1.1").answer(9.1).ask(40.0, "curl-1.4").answer(
+        40.01
+    )
+    story.request("curl-1.4", 40.0, 40.02, Outcome.HTTP_ERROR, status=503, reused=True)
+    found = only(story)
+    assert (found.cause, found.server) == (Cause.STUCK_SESSION, "rs2")
+    assert "answered 503" in found.text
+
+
+def test_error_over_a_new_connection_in_the_window_is_the_windows() -> None:
+    story = Story()
+    story.loses("rs2", Fact.HEALTH_FILE, 20)
+    story.fails("rs2", 33)
+    story.connection(40001, "rs2").open(25.0).ask(25.01, "curl-1.4").answer(25.02)
+    story.request("curl-1.4", 25.0, 25.03, Outcome.HTTP_ERROR, status=404)
+    assert only(story).cause is Cause.HEALTH_WINDOW
+
+
+def test_error_of_a_server_in_service_is_its_own() -> None:
+    story = Story()
+    story.connection(40001, "rs1").open(25.0).ask(25.01, "curl-1.4").answer(25.02)
+    story.request("curl-1.4", 25.0, 25.03, Outcome.HTTP_ERROR, status=500)
+    assert only(story).cause is Cause.SERVER_ERROR
+
+
+def test_refusal_by_the_box_with_nobody_bound_is_no_server() -> None:
+    story = Story()
+    for server in ("rs1", "rs2", "rs3"):
+        story.fails(server, 30)
+    syn = story.connection(40001, "rs1").syn(35.0, to="box")
+    syn.box_rst(35.002)
+    story.request("curl-1.4", 35.0, 35.01, Outcome.REFUSED)
+    assert only(story).cause is Cause.NO_SERVER
+
+
+def test_drop_by_the_box_with_nobody_bound_is_no_server_and_with_somebody_is_not_explained_away() -> None:
+    for bound, cause in ((False, Cause.NO_SERVER), (True, Cause.UNEXPLAINED)):
+        story = Story()
+        for server in ("rs1", "rs2", "rs3")[bound:]:
+            story.fails(server, 30)
+        story.connection(40001, "rs1").syn(35.0, to="box").syn(36.0, to="box")
+        story.request("curl-1.4", 35.0, 37.0, Outcome.TIMEOUT)
+        assert only(story).cause is cause
+
+
+def test_what_a_dead_box_does_not_forward_is_the_boxs() -> None:
+    story = Story(box_ended=34.0)
+    story.connection(40001, "rs1").syn(35.0, to="box")
+    story.request("curl-1.4", 35.0, 37.0, Outcome.TIMEOUT)
+    assert only(story).cause is Cause.BOX_DOWN
+
+
+def test_packet_that_leaves_the_box_and_arrives_nowhere_is_not_explained_away() -> None:
+    story = Story()
+    story.connection(40001, "rs1").syn(35.0, to="lost")
+    story.request("curl-1.4", 35.0, 37.0, Outcome.TIMEOUT)
+    found = only(story)
+    assert (found.cause, found.server) == (Cause.UNEXPLAINED, "rs1")
+
+
+def test_request_of_which_nothing_is_on_the_wire_is_not_explained_away() -> None:
+    story = Story()
+    story.request("curl-1.4", 35.0, 37.0, Outcome.OTHER)
+    found = only(story)
+    assert (found.cause, found.attempts) == (Cause.UNEXPLAINED, 0)
+
+
+def test_retry_of_a_library_counts_and_its_last_attempt_decides() -> None:
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20)
+    story.fails("rs2", 33)
+    story.connection(40001, "rs2").open(5).fin(20.0).ask(20.0005, "node-1.9").rst(20.004)
+    story.connection(40002, "rs2").syn(20.01).refuse(20.014)
+    story.request("node-1.9", 20.0, 20.02, Outcome.REFUSED, reused=True)
+    found = only(story)
+    assert (found.cause, found.attempts) == (Cause.HEALTH_WINDOW, 2)
+
+
+def test_each_refused_connection_is_one_requests_only() -> None:
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20)
+    story.fails("rs2", 33)
+    for number, at in enumerate((25.0, 25.02, 25.04)):
+        story.connection(40001 + number, "rs2").syn(at).refuse(at + 0.004)
+        story.request(f"java-{number}.1", at - 0.001, at + 0.006, Outcome.REFUSED)
+    assert [round(one.at, 2) for one in story.explained()] == [25.0, 25.02, 25.04]
+
+
+def test_client_that_names_nothing_is_found_by_its_port() -> None:
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20)
+    first = story.connection(40001, "rs2").open(5)
+    first.ask(6.0, "").answer(6.01)
+    first.ask(19.999, "").fin(20.1)
+    story.request("idle-1", 19.99, 20.11, Outcome.CLOSED, port=40001, reused=True)
+    assert only(story).cause is Cause.STOPPED_IN_HAND
+
+
+@pytest.mark.parametrize(
+    ("answered", "client", "cause"),
+    [(13.0, 13.01, Cause.SERVER_SLOW), (10.02, 13.0, Cause.CLIENT_SLOW)],
+    ids=["server", "client"],
+)
+def test_slow_answer_is_where_its_time_went(answered: float, client: float, cause: Cause) -> None:
+    story = Story()
+    story.connection(40001, "rs1").open(10).ask(10.01, "curl-1.1").answer(answered)
+    story.request("curl-1.1", 10.0, client, Outcome.OK, status=200)
+    found = only(story)
+    assert (found.cause, found.lost) == (cause, False)
+
+
+def test_slow_answer_after_a_retransmitted_syn_is_the_reason_for_that() -> None:
+    story = Story()
+    story.loses("rs2", Fact.VIP, 20, 25.5)
+    story.connection(40001, "rs2").syn(25.0).syn(26.0).syn_ack(26.004).ask(26.01, "curl-1.1").answer(26.02)
+    story.request("curl-1.1", 25.0, 26.03, Outcome.OK, status=200)
+    assert only(story).cause is Cause.VIP_DOWN

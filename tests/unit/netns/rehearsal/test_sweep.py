@@ -1,0 +1,93 @@
+"""What a sweep makes of its repetitions, and the settings that it varies."""
+
+from __future__ import annotations
+
+import pytest
+
+from lb.config import ConfigError
+from netns.config import LabConfig
+from netns.rehearsal.sweep import Combination, Repetition, phases, sentence, variations, with_settings
+from netns.rehearsal.window import Window
+
+
+def repetition(phase_s: float, needed_s: float, waited_s: float, *, measured: bool = True) -> Repetition:
+    """A server that begins to fail its check at 10."""
+    lost = 0 if waited_s >= needed_s else 5
+    one = Window(
+        server="rs1",
+        failing=10.0,
+        health_off=10.0,
+        stopped=10.0 + waited_s,
+        unbound=10.0 + needed_s if measured else None,
+        restarted=60.0,
+        bound=61.0,
+        needed_s=needed_s,
+        measured=measured,
+    )
+    return Repetition(phase_s, lost == 0, 100, lost, {"window": lost} if lost else {}, (one,))
+
+
+def combination(*repetitions: Repetition) -> Combination:
+    return Combination({}, 20.0, repetitions)
+
+
+def test_moments_are_spread_evenly_over_the_interval() -> None:
+    assert phases(10.0, 5) == [1.0, 3.0, 5.0, 7.0, 9.0]
+
+
+def test_smallest_wait_is_the_longest_that_was_needed() -> None:
+    one = combination(
+        repetition(1, 19.0, 5), repetition(5, 15.0, 16), repetition(9, 11.0, 12, measured=False)
+    )
+    assert one.smallest_wait_s == 19.0
+    assert one.waited_s == (5.0, 16.0)
+    assert one.failures == 1
+    assert one.causes == {"window": 5}
+    assert "19.0 s" in sentence(one)
+    assert "2 of 3 seen" in sentence(one)
+
+
+def test_deploy_that_takes_no_server_out_has_no_wait() -> None:
+    one = combination(Repetition(1.0, True, 100, 0, {}, ()))
+    assert one.smallest_wait_s is None
+    assert "no server went out of service" in sentence(one)
+
+
+# Wilson's score interval; the figures are those of R's prop.test(x, n, correct = FALSE).
+@pytest.mark.parametrize(
+    ("failures", "count", "low", "high"),
+    [(0, 10, 0.0, 0.2775), (3, 10, 0.1078, 0.6032), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0)],
+)
+def test_probability_of_a_failure_has_its_bounds(failures: int, count: int, low: float, high: float) -> None:
+    one = combination(*(repetition(n, 20.0, 5 if n < failures else 25) for n in range(count)))
+    assert one.failure_interval == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_every_combination_of_what_is_varied() -> None:
+    found = list(variations(["retries=1,2", "interval=5,10"]))
+    assert found == [
+        {"retries": 1, "interval": 5},
+        {"retries": 1, "interval": 10},
+        {"retries": 2, "interval": 5},
+        {"retries": 2, "interval": 10},
+    ]
+    assert list(variations([])) == [{}]
+
+
+@pytest.mark.parametrize("text", ["retries", "retries=", "retries=1,many"])
+def test_what_cannot_be_varied_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(ValueError, match="--vary"):
+        list(variations([text]))
+
+
+def test_settings_are_put_into_every_virtual_server_and_checked() -> None:
+    changed = with_settings(
+        LabConfig(), {"retries": 2, "interval": 5, "reset": True, "scheduler": "source-hash"}
+    )
+    (service,) = changed.virtual_server
+    assert (service.health_check.retries, service.health_check.interval_s) == (2, 5.0)
+    assert (service.reset_on_port_fail.enabled, service.scheduler) == (True, "source-hash")
+    with pytest.raises(ConfigError, match="retries"):
+        with_settings(LabConfig(), {"retries": 99})
+    with pytest.raises(ConfigError, match="unknown key"):
+        with_settings(LabConfig(), {"no_such_key": 1})
