@@ -55,6 +55,11 @@ class Handler(SimpleHTTPRequestHandler):
         with self._in_flight:
             super().do_GET()
 
+    def do_POST(self) -> None:
+        """The page, whatever is posted."""
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.do_GET()
+
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         host, port = self.client_address[:2]
         mine = self.connection.getsockname()[0]

@@ -153,9 +153,11 @@ def _listens(ports: Sequence[int]) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """The environment of what the lab runs: this code importable from cwd /, system programs found."""
+    """The environment of what the lab runs: this code importable from cwd /, system programs found, and none
+    of the host's proxies, which no node can reach."""
     source = str(Path(lb.__file__).parent.parent)
-    return {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}", "PYTHONPATH": source}
+    kept = {name: text for name, text in os.environ.items() if not name.lower().endswith("_proxy")}
+    return {**kept, "PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}", "PYTHONPATH": source}
 
 
 def health_off(web: Web) -> bool:
@@ -201,7 +203,11 @@ http {{
   server {{
 {listen}
     root www;
-    location = / {{ default_type text/plain; try_files /index.html =404; }}
+    location = / {{
+      default_type text/plain;
+      try_files /index.html =404;
+      error_page 405 =200 /index.html;  # a POST of a file
+    }}
   }}
 }}
 """
