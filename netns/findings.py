@@ -155,7 +155,8 @@ def lacks(recording: Recording, server: str) -> tuple[Lack, ...]:
 def connections(recording: Recording) -> dict[str, tuple[Connection, ...]]:
     """Each client's connections, in the order they were opened.
 
-    A request belongs to the last one from its port; one that never had a connection belongs to none.
+    A request belongs to the last one from its port; one that never had a connection belongs to none, nor does
+    one whose client's library does not show it.
     """
     found: dict[str, tuple[Connection, ...]] = {}
     for client, requests in by_client(recording).items():
@@ -210,18 +211,15 @@ def absences(recording: Recording, server: str) -> tuple[Band, ...]:
 
 def reached_while_out(recording: Recording) -> dict[str, list[Request]]:
     """Per server that was taken out, the requests sent to it all the same: those that it answered, and those
-    lost on a connection to it."""
+    lost on a connection to it, where the client's library shows its connections."""
     opened = [connection for held in connections(recording).values() for connection in held]
+    hidden = [request for request in recording.requests if request.reused is None]
     found: dict[str, list[Request]] = {}
     for server in recording.servers:
         if out := absences(recording, server):
-            found[server] = [
-                request
-                for connection in opened
-                if connection.server == server
-                for request in connection.requests
-                if any(band.holds(request.started) for band in out)
-            ]
+            sent = [request for one in opened if one.server == server for request in one.requests]
+            sent += [request for request in hidden if request.server == server]
+            found[server] = [one for one in sent if any(band.holds(one.started) for band in out)]
     return found
 
 

@@ -37,10 +37,11 @@ class Request:
     """HTTP status, 0 when none came."""
     server: str
     """The server that answered, by its own word; "" when none did."""
-    reused: bool
-    """Whether it went over a connection that had carried a request before."""
+    reused: bool | None
+    """Whether it went over a connection that had carried a request before; None where the client's library
+    does not show it."""
     local_port: int
-    """The client's TCP port, 0 when there was no connection."""
+    """The client's TCP port; 0 when there was no connection, or where its library does not show it."""
     error: str = ""
     """The client's own words."""
     method: str = "GET"

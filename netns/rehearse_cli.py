@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from netns.lab import Lab
     from netns.rehearsal.play import Order
     from netns.rehearsal.result import Rehearsal
-    from netns.traffic import Wanted
+    from netns.clients.kinds import Wanted
 
 BAD_CONFIG = 3
 DEFAULT_NAME = "l4lab"
@@ -236,9 +236,9 @@ def _lab(config: LabConfig) -> Iterator[tuple[Lab, bool]]:
 
 
 def _clients(text: str | None) -> Sequence[Wanted]:
-    from netns import traffic
+    from netns.clients.kinds import parse_clients
 
-    return traffic.parse_clients(text or "curl:20,curl-new:5")
+    return parse_clients(text or "curl:20,curl-new:5")
 
 
 @contextmanager

@@ -16,15 +16,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from netns import observe, traffic, wire
+from netns import observe, wire
 from netns.capture import Capture
+from netns.clients.group import Clients, start_clients
+from netns.clients.kinds import KINDS, Wanted
+from netns.clients.log import Ended
+from netns.clients.order import MAX_TIME_S, POST_EVERY, RATE, Order
 from netns.errors import LabError
 from netns.lab import Lab, Say
 from netns.observe import Served
 from netns.recording import Change, Expectation, Outcome, Recording, Request, Step
 from netns.run_clock import RunClock
 from netns.topology import Role
-from netns.traffic import Clients, Ended, Kind
 from netns.watch import Watch
 from netns.web import StopSignal
 from netns.wire import Segment
@@ -35,9 +38,6 @@ GRACE_S = 5.0
 
 SLACK_S = 0.05
 """Real seconds by which a measured time may be off: a check's and a process's own, on a busy machine."""
-
-RATE = 10
-"""Requests a second of a curl client."""
 
 
 class GaveUp(Exception):
@@ -52,7 +52,7 @@ class Run:
         lab: Lab,
         settings: Mapping[str, Any],
         *,
-        clients: Sequence[traffic.Wanted],
+        clients: Sequence[Wanted],
         say: Say,
         seed: int,
         captures: Mapping[str, Capture],
@@ -157,51 +157,31 @@ class Run:
 
     # Clients
 
-    def start_clients(self, service: str | None = None, *, rate: int = RATE) -> None:
-        """Start the clients that the run was asked to have; `rate` is a curl's, per real second."""
+    def start_clients(self, service: str | None = None, *, rate: float = RATE) -> None:
+        """Start the clients that the run was asked to have; `rate` is each one's, per real second."""
         for wanted in self._wanted:
-            if wanted.kind is Kind.IDLE:
-                self.start_idle(wanted.count, service)
-            else:
-                self.start_curl(wanted.kind, wanted.count, service, rate=rate)
+            self.start_group(wanted.kind.name, wanted.count, service, rate=rate)
 
-    def start_curl(
+    def start_group(
         self,
-        kind: Kind,
+        kind: str,
         count: int,
         service: str | None = None,
         *,
-        rate: int = RATE,
         name: str = "",
-        max_time_s: float = traffic.MAX_TIME_S,
+        rate: float = RATE,
+        max_time_s: float = MAX_TIME_S,
+        post_every: int = POST_EVERY,
+        options: Sequence[str] = (),
     ) -> Clients:
-        """Start curls against a virtual server, the first by default; `rate` and `max_time_s` are real."""
+        """Start clients of a virtual server, the first by default; an idle one has a connection open once it
+        has had its first answer. Times are real; `options` are those of the kind's driver."""
         host, port = self._place(service)
-        if kind is Kind.CURL_DOWNLOAD:
-            traffic.prepare_downloads(self.lab, "client")
-        self._step(f"{count} {kind.value} clients start", "client")
-        return self._started(
-            traffic.start_curl(
-                self.lab,
-                "client",
-                f"http://{host}:{port}/",
-                kind,
-                count,
-                name=name or kind.value,
-                rate=rate,
-                max_time_s=max_time_s,
-            )
-        )
-
-    def start_idle(
-        self, count: int, service: str | None = None, *, name: str = "idle", options: Sequence[str] = ()
-    ) -> Clients:
-        """Start idle clients; each has a connection open once it has had its first answer."""
-        host, port = self._place(service)
-        self._step(f"{count} {name} clients connect", "client")
-        return self._started(
-            traffic.start_idle(self.lab, "client", host, port, count, name=name, options=options)
-        )
+        order = Order(host, port, name or kind, count, rate, max_time_s, post_every)
+        self._step(f"{count} {order.client} clients {'connect' if kind == 'idle' else 'start'}", "client")
+        started = start_clients(self.lab, "client", KINDS[kind], order, options)
+        self._groups.append(started)
+        return started
 
     def ask(self, group: Clients, within_s: float = 60) -> list[Request]:
         """Have each idle client make another request; those requests, when all of them have ended."""
@@ -231,7 +211,7 @@ class Run:
         waiting = {
             name
             for group in self._groups
-            if group.kind in (Kind.CURL, Kind.CURL_NEW) and not group.stopped
+            if group.kind.asks_on and not group.stopped
             for name in group.names
         }
 
@@ -245,9 +225,7 @@ class Run:
 
     def wait_until_all_answered(self, within_s: float = 120) -> None:
         """Return when each client has had an answer, the downloads' apart: theirs never ends."""
-        waiting = {
-            name for group in self._groups if group.kind is not Kind.CURL_DOWNLOAD for name in group.names
-        }
+        waiting = {name for group in self._groups if group.kind.ends for name in group.names}
         seen = 0
 
         def all_answered() -> bool:
@@ -260,14 +238,10 @@ class Run:
 
     def wait_until_connected(self, within_s: float = 120) -> None:
         """Return when each client that keeps its connection has one."""
-        keep = {name for group in self._groups if group.kind is not Kind.CURL_NEW for name in group.names}
+        keep = {name for group in self._groups if group.kind.keeps for name in group.names}
         self.wait_until(
             "every client has its connection", lambda: len(self.open_ends()) >= len(keep), within_s
         )
-
-    def _started(self, group: Clients) -> Clients:
-        self._groups.append(group)
-        return group
 
     def _of(self, group: Clients) -> list[Request]:
         return self.requests_of(group.name)

@@ -7,7 +7,7 @@ A scenario is a file of the folder `netns/scenarios`, or any other Python file:
     The intent: what it shows.
     '''
     SETTINGS = {"stop": ("quit", "term", "kill"), "watch_s": 30.0}  # choices, the first the default; a number
-    CLIENTS = "curl:20"  # netns/traffic.py
+    CLIENTS = "curl:20"  # netns/clients/kinds.py
     CAPTURE = "tcp or icmp"  # pcap-filter(7)
 
     def lab(settings): return {"virtual_server": [web(aging_s=120)]} # lab.toml as a dict; may be left out
@@ -28,9 +28,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lb.config import parse
-from netns import lifecycle, state, traffic
+from netns import lifecycle, state
+from netns.clients.kinds import missing, parse_clients
 from netns.config import LabConfig
-from netns.errors import LabError
+from netns.errors import LabError, MissingError
 from netns.lab import Say
 from netns.recording import Recording
 from netns.run import GaveUp, Run
@@ -123,12 +124,14 @@ def play(
     the captures are left there.
     """
     settings = scenario.chosen(given or {})
-    wanted = traffic.parse_clients(clients or scenario.clients)
+    wanted = parse_clients(clients or scenario.clients)
     name = lab_name or f"scenario-{scenario.name}"
     # Without offload the captures show packets as on a wire, and libpcap's buffer holds more of them.
     document = {"name": name, "speed": speed, "offload": False, **scenario.lab(settings)}
     config = parse(LabConfig, document, f"the scenario {scenario.name!r}")
     lifecycle.require_root()
+    for text in missing(wanted).values():
+        raise MissingError(text)
     if state.read(name) is not None:
         raise LabError(
             f"the lab {name!r} is up: the scenario is being played, or was killed and "

@@ -26,13 +26,15 @@ GROUPS: Final = 6
 Act = tuple[str, str]
 """What a client saw, one of LOSSES' texts or of _SAW's names; and the server that it was, or ""."""
 
-_KEPT, _NEW, _EACH, _WAITING = "kept", "new", "each", "waiting"
+_KEPT, _NEW, _EACH, _HIDDEN, _WAITING = "kept", "new", "each", "hidden", "waiting"
 _SAW: Final = {
     _KEPT: "answered by {server} over their old connections",
     _NEW: "answered by {server} over a new connection",
     _EACH: "answered by {server}, a new connection for each request",
+    _HIDDEN: "answered by {server}",
     _WAITING: "waiting for an answer that does not come",
 }
+_OVER: Final = {True: _KEPT, False: _NEW, None: _HIDDEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ def _acts(requests: Sequence[Request], start: float, end: float) -> tuple[Act, .
             if request.outcome is not Outcome.OK:
                 act = (LOSSES[request.outcome], "")
             else:
-                act = (_KEPT if request.reused else _NEW, request.server)
+                act = (_OVER[request.reused], request.server)
             opened = act[0] == _KEPT and acts and acts[-1] == (_NEW, act[1])
             if not opened and act not in acts[-1:]:
                 acts.append(act)

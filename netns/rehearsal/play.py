@@ -14,7 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from netns import process, state, traffic
+from netns import process, state
+from netns.clients.kinds import Wanted
 from netns.errors import LabError
 from netns.findings import plural
 from netns.lab import Lab, Say
@@ -52,7 +53,7 @@ class Order:
     command: tuple[str, ...]
     """ "{server}" stands for the server's name."""
     servers: tuple[str, ...]
-    clients: Sequence[traffic.Wanted]
+    clients: Sequence[Wanted]
     parallel: int = 1
     """How many servers at a time."""
     timeout_s: float = 900.0

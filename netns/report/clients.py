@@ -30,6 +30,11 @@ LANES: Final = 60
 LANE_PX: Final = 14
 BAR: Final = (3, 8)
 """y and height of a connection's bar."""
+OVER: Final = {
+    True: "on a connection that it had",
+    False: "on a new connection",
+    None: "on a connection that its library does not show",
+}
 LEAST_BAR: Final = 0.25
 """Shorter connections, per cent of the width, are their requests' ticks only."""
 
@@ -117,7 +122,7 @@ def _lane(
 def failure(axis: Axis, request: Request, why: str = "") -> Failure:
     """With a bar for as long as its client waited."""
     wait = request.ended - request.started
-    over = "on a connection that it had" if request.reused else "on a new connection"
+    over = OVER[request.reused]
     by = f" by {request.server}" if request.server else ""
     status = f" {request.status}" if request.status else ""
     text = f"{request.client}, {seconds(request.ended)}: {LOSSES[request.outcome]}{status}{by}, {over}"
@@ -167,7 +172,7 @@ def _ticks(axis: Axis, requests: Iterable[Request], numbers: Mapping[str, int]) 
         if request.outcome is Outcome.OK:
             number = numbers.get(request.server, len(numbers))
             answered[number].add(_column(axis, request.ended))
-            if not request.reused:
+            if request.reused is False:
                 opened[number].add(_column(axis, request.started))
     return tuple(
         Ticks(number, _strokes(answered[number], *BAR), _strokes(opened[number], 0, LANE_PX))

@@ -120,7 +120,7 @@ def _answered(recording: Recording, phase: Phase, server: str) -> Answered:
         text = f"{seconds(last.time)}: {last.state}, {last.sessions} in the table{kernel}{zombies}"
     return Answered(
         len(served),
-        sum(one.reused for one in served),
+        sum(one.reused is True for one in served),
         sum(band.holds(one.ended) for band in out for one in served),
         text,
     )

@@ -28,8 +28,8 @@ def lab(settings: Mapping[str, Any]) -> dict[str, Any]:
 def play(run: Run) -> None:
     aging_s = run.settings["aging_s"]
     run.start_clients()
-    closing = run.start_idle(6, name="closing")
-    half_closed = run.start_idle(6, name="half-closed", options=["--half-closed"])
+    closing = run.start_group("idle", 6, name="closing")
+    half_closed = run.start_group("idle", 6, name="half-closed", options=["--half-closed"])
     run.wait_until_all_answered()
     ports = {request.client: request.local_port for request in run.requests if request.server == "rs2"}
     stubborn = {client: port for client, port in ports.items() if client in half_closed.names}

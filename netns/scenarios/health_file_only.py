@@ -27,7 +27,7 @@ def lab(settings: Mapping[str, Any]) -> dict[str, Any]:
 def play(run: Run) -> None:
     aging_s = run.settings["aging_s"]
     run.start_clients()
-    idle = run.start_idle(9)
+    idle = run.start_group("idle", 9)
     run.wait_until_all_answered()
     run.wait_for_random_phase("rs2")
 
@@ -37,7 +37,7 @@ def play(run: Run) -> None:
 
     asked = run.ask(idle)
     on_rs2 = {request.client for request in asked if request.server == "rs2"}
-    reused = sum(request.reused for request in asked)
+    reused = sum(request.reused is True for request in asked)
     run.expect(
         "an idle client's next request still goes to rs2, over the connection it had",
         on_rs2 and reused == len(asked),

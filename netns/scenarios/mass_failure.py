@@ -81,7 +81,7 @@ def play(run: Run) -> None:
 
 def _storm(run: Run, service: str, servers: list[str]) -> Storm:
     # A third of them gets the virtual server's third server, which lives.
-    group = run.start_idle(round(run.settings["sessions"] * 1.5), service, name=service)
+    group = run.start_group("idle", round(run.settings["sessions"] * 1.5), service, name=service)
     run.wait_until_all_answered(within_s=1200)
     run.watch_for_s(run.settings["quiet_s"], "have latencies to compare with")
     held = set().union(*(run.connections(server, service) for server in servers))

@@ -26,9 +26,9 @@ def lab(_: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def play(run: Run) -> None:
-    options = ["--source-port", str(PORT), "--max-time", "4"]
-    fresh = run.start_idle(3, "schedule", name="schedule", options=options)
-    stale = run.start_idle(3, "keep", name="keep", options=options)
+    how: Any = {"options": ["--source-port", str(PORT)], "max_time_s": 4}
+    fresh = run.start_group("idle", 3, "schedule", name="schedule", **how)
+    stale = run.start_group("idle", 3, "keep", name="keep", **how)
     run.wait_until_all_answered()  # one of each three by each server, by round-robin
     run.start_clients()
     run.wait_until_all_answered()

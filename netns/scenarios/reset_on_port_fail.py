@@ -14,7 +14,6 @@ from typing import Any
 from netns.recording import Outcome
 from netns.run import Run
 from netns.scenario import web
-from netns.traffic import Kind
 from netns.wire import port
 
 SETTINGS = {"sides": ("client", "both"), "mode": ("precise", "naive")}
@@ -30,7 +29,7 @@ def lab(settings: Mapping[str, Any]) -> dict[str, Any]:
 def play(run: Run) -> None:
     run.start_clients()
     run.wait_until_all_answered()
-    run.start_curl(Kind.CURL_DOWNLOAD, DOWNLOADS)
+    run.start_group("curl-download", DOWNLOADS)
     run.wait_until_connected()
     run.wait_for_random_phase("rs2")
 

@@ -171,7 +171,7 @@ def test_killed_scenario_leaves_a_lab_that_down_clears() -> None:
         process.communicate()
     running = alive_in(namespaces)
     assert any("curl" in line for line in running)
-    assert any("netns.connections" in line for line in running)
+    assert any("drivers.idle" in line for line in running)
     assert any("tcpdump" in line for line in running)
     code, _, said = scenario("run", "reset-on-port-fail", "--name", NAME)
     assert code == 1

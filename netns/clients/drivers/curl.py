@@ -1,64 +1,221 @@
-"""Run copies of a program side by side and pass on each line they write with its time.
+"""Clients that are curl processes, side by side: `python -m netns.clients.drivers.curl KIND host=… …`.
 
-    python -m netns.copies --count 20 --spread 0.1 -- curl …
+| KIND | what a client is |
+| --- | --- |
+| curl | one keep-alive connection, a GET at a time |
+| curl-post | the same with POSTs: a curl process has one method |
+| curl-new | a new connection for every GET |
+| curl-download | downloads a large page again and again, at a limited rate |
 
-A line is "COPY TIME TEXT": the copy's number from 1 on, CLOCK_MONOTONIC seconds. The starts are spread over
-`--spread` seconds, so that clients of the same rate do not all ask at the same moment. SIGTERM ends the
-copies, and this with them.
+A curl process is told all its requests when it starts, and their rate. On demand, a file in between keeps it
+waiting: a FIFO, which has no end until its writer has come and gone.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import selectors
 import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
-CHUNK = 65536
+from netns.clients import log
+from netns.clients.order import Order, read
+from netns.recording import Outcome, Request
+
+LARGE = "large"
+LARGE_RATE = 256 * 1024
+"""Bytes per second of a download: it lasts for as long as a run."""
+
+ON_DEMAND = 20
+"""Requests that a curl on demand can be told to make."""
+
+MARK = "="
+_VARIABLES = ("exitcode", "http_code", "num_connects", "local_port", "time_total", "url", "errormsg")
+_WRITE_OUT = (
+    "%{stderr}\n"  # stdout is buffered, and may end in the middle of a line
+    + " ".join([MARK, *(f"%{{{name}}}" for name in _VARIABLES)])
+    + "\n"
+)
+_CHUNK = 65536
+
+
+def command(kind: str, order: Order, client: str, gate: Path | None = None) -> list[str]:
+    """The command line of one curl: every request of its life, and a line about each as it ends."""
+    argv = ["curl", "--silent", "--no-buffer", "--write-out", _WRITE_OUT]
+    if kind == "curl-download":
+        argv += [
+            "--limit-rate",
+            str(LARGE_RATE),
+            "--output",
+            "/dev/null",
+            "--max-time",
+            str(order.lifetime_s),
+        ]
+        return [*argv, f"http://{order.host}:{order.port}/{LARGE}?{client}.[1-100]"]
+    if kind == "curl-new":
+        argv += ["--header", "Connection: close"]
+    if kind == "curl-post":
+        argv += ["--data-raw", client]
+    if order.max_time_s:
+        argv += ["--max-time", f"{order.max_time_s:g}"]
+    if gate is not None:
+        numbers = range(1, ON_DEMAND + 1)
+        return [*argv, *(url for n in numbers for url in (gate.as_uri(), order.url(f"{client}.{n}")))]
+    last = max(1, int(order.rate * order.lifetime_s))
+    return [*argv, "--rate", _rate(order.rate), order.url(f"{client}.[1-{last}]")]
+
+
+def _rate(per_second: float) -> str:
+    """As curl has it, in whole numbers: 10/s, or for 0.5 a second 1800/h."""
+    if per_second == int(per_second):
+        return f"{per_second:.0f}/s"
+    return f"{max(1, round(per_second * 3600))}/h"
+
+
+class Words:
+    """What the curls write: pages, and after each a line of _VARIABLES."""
+
+    def __init__(self, kind: str) -> None:
+        self._method = "POST" if kind == "curl-post" else "GET"
+        self._pages: dict[str, str] = {}
+
+    def heard(self, client: str, line: str, now: float) -> Request | None:
+        """The request that ends with the line."""
+        if not line.startswith(f"{MARK} "):
+            if line:
+                self._pages.setdefault(client, line)  # a page's first line is its server's name
+            return None
+        _, exit_code, status, connects, port, took_s, url, error = line.split(" ", len(_VARIABLES))
+        page = self._pages.pop(client, "")
+        if not url.startswith("http:"):
+            return None
+        result = outcome(int(exit_code), int(status), error)
+        return Request(
+            client=client,
+            started=now - float(took_s),
+            ended=now,
+            outcome=result,
+            status=int(status),
+            server=page if result is Outcome.OK else "",
+            reused=connects == "0" and port != "0",
+            local_port=max(int(port), 0),
+            error=error,
+            method=self._method,
+            id=urlsplit(url).query,
+        )
+
+    def left(self, client: str) -> str:
+        """What a curl that has ended wrote last, if it was no page: why it could not run."""
+        return f"{client}: {self._pages.pop(client)}\n" if client in self._pages else ""
+
+
+def outcome(exit_code: int, status: int, error: str) -> Outcome:
+    """What a curl exit code means (curl(1), EXIT CODES)."""
+    match exit_code:
+        case 0:
+            return Outcome.OK if status < 400 else Outcome.HTTP_ERROR
+        case 7:  # curl 7.88 says no more; nothing in a lab is unreachable but by silence, which is 28
+            return Outcome.REFUSED
+        case 28:
+            return Outcome.TIMEOUT
+        case 18 | 52:
+            return Outcome.CLOSED
+        case 55 | 56 if "reset" in error.lower() or "broken pipe" in error.lower():
+            return Outcome.RESET
+        case _:
+            return Outcome.OTHER
+
+
+class Curls:
+    """The curls that run, and what they have written of a line so far."""
+
+    def __init__(self, kind: str, order: Order, directory: Path) -> None:
+        self._kind = kind
+        self._order = order
+        self._directory = directory
+        self._began = time.monotonic()
+        self._running: dict[int, subprocess.Popen[bytes]] = {}
+        self._rest: dict[int, bytes] = {}
+        self._words = Words(kind)
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> None:
+        """Start one after another and log what they say; until they have all ended."""
+        if self._order.on_demand:
+            self._selector.register(0, selectors.EVENT_READ, self._obey)
+        while len(self._rest) < self._order.count or self._running:
+            wait_s = self._until_next()
+            if wait_s == 0:
+                self._start(len(self._rest) + 1)
+                continue
+            for key, _ in self._selector.select(wait_s):
+                key.data()
+
+    def end(self, *_: object) -> None:
+        for curl in self._running.values():
+            curl.terminate()
+        sys.exit(0)
+
+    def _until_next(self) -> float | None:
+        """Seconds until the next curl is to start; None when all have."""
+        number = len(self._rest) + 1
+        if number > self._order.count:
+            return None
+        delay_s = 0.0 if self._order.on_demand else self._order.delay_s(number)
+        return max(0.0, self._began + delay_s - time.monotonic())
+
+    def _start(self, number: int) -> None:
+        gate = self._gate(number) if self._order.on_demand else None
+        if gate is not None:
+            os.mkfifo(gate)
+        argv = command(self._kind, self._order, self._order.named(number), gate)
+        quiet, pipe, both = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
+        curl = subprocess.Popen(argv, stdin=quiet, stdout=pipe, stderr=both)
+        self._running[number], self._rest[number] = curl, b""
+        assert curl.stdout is not None  # noqa: S101 - it is a pipe
+        self._selector.register(curl.stdout, selectors.EVENT_READ, lambda: self._listen(number))
+
+    def _listen(self, number: int) -> None:
+        output = self._running[number].stdout
+        assert output is not None  # noqa: S101 - it is a pipe
+        text = os.read(output.fileno(), _CHUNK)
+        now = time.monotonic()
+        *lines, self._rest[number] = (self._rest[number] + text).split(b"\n")
+        for line in lines:
+            request = self._words.heard(self._order.named(number), line.decode(errors="replace"), now)
+            if request is not None:
+                log.write(request)
+        if not text:
+            self._selector.unregister(output)
+            self._running.pop(number).wait()
+            sys.stderr.write(self._words.left(self._order.named(number)))
+
+    def _gate(self, number: int) -> Path:
+        return self._directory / str(number)
+
+    def _obey(self) -> None:
+        text = os.read(0, _CHUNK)
+        if not text:
+            self.end()
+        for line in text.decode().splitlines():
+            _, number = line.split()  # the method is the kind's
+            self._gate(int(number)).open("wb").close()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="netns.copies", description=__doc__)
-    parser.add_argument("--count", type=int, required=True)
-    parser.add_argument("--spread", type=float, default=0.0)
-    parser.add_argument("command", nargs="+")
-    options = parser.parse_args()
-
-    running: dict[int, subprocess.Popen[bytes]] = {}
-    rest: dict[int, bytes] = {}
-
-    def end(*_: object) -> None:
-        for copy in running.values():
-            copy.terminate()
-        sys.exit(0)
-
-    signal.signal(signal.SIGTERM, end)
-    with selectors.DefaultSelector() as selector:
-        began = time.monotonic()
-        while len(rest) < options.count or running:
-            wait_s = None
-            if len(rest) < options.count:
-                wait_s = began + len(rest) * options.spread / options.count - time.monotonic()
-            if wait_s is not None and wait_s <= 0:
-                number = len(rest) + 1
-                copy = subprocess.Popen(options.command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-                running[number], rest[number] = copy, b""
-                selector.register(copy.stdout, selectors.EVENT_READ, number)  # type: ignore[arg-type]
-                continue
-            for key, _ in selector.select(wait_s):
-                number = key.data
-                text = os.read(key.fd, CHUNK)
-                now = time.monotonic()
-                *lines, rest[number] = (rest[number] + text).split(b"\n")
-                for line in lines:
-                    sys.stdout.write(f"{number} {now:.6f} {line.decode(errors='replace')}\n")
-                sys.stdout.flush()
-                if not text:
-                    selector.unregister(key.fileobj)
-                    running.pop(number).wait()
+    kind, *words = sys.argv[1:]
+    order = read(words)
+    with ExitStack() as held:
+        directory = held.enter_context(TemporaryDirectory(prefix="l4lab-curl-")) if order.on_demand else ""
+        curls = Curls(kind, order, Path(directory))
+        signal.signal(signal.SIGTERM, curls.end)
+        curls.run()
 
 
 if __name__ == "__main__":

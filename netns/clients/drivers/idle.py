@@ -1,8 +1,9 @@
-"""Connections that do what a browser's or a gateway's do and curl's do not: `python -m netns.connections`.
+"""Connections that do what a browser's or a gateway's do and libraries' do not.
 
-Each client opens one connection, makes one request and then leaves the connection open, idle. What happens
-to it is written as one JSON object a line: requests (started, ended, outcome, status, server, reused, port,
-error) and ends (event: "fin", "reset" or "vanished", time, port). Times are CLOCK_MONOTONIC seconds.
+    python -m netns.clients.drivers.idle host=192.0.2.10 … [--first N] [--half-closed] [--source-port PORT]
+
+Each client opens one connection, makes one request and then leaves the connection open, idle. It logs its
+requests, and the end of its connection, when that comes.
 
 SIGUSR1  every client makes another request, on its connection or, where that has ended, on a new one
 SIGUSR2  every client vanishes, as one behind a NAT gateway that restarts: no FIN and no RST is sent
@@ -13,14 +14,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import resource
 import signal
 import socket
-import sys
 import time
 from contextlib import suppress
+
+from netns.clients import log
+from netns.clients.log import Ended
+from netns.clients.order import Order, read
+from netns.recording import Outcome, Request
 
 AT_ONCE = 64
 """Requests under way at a time: more would be a flood of SYNs, not clients."""
@@ -31,18 +35,15 @@ TCP_REPAIR = 19
 """linux/tcp.h: a socket closed in repair mode goes without a word to its peer (CAP_NET_ADMIN)."""
 
 
-def report(**fields: object) -> None:
-    sys.stdout.write(json.dumps(fields) + "\n")
-    sys.stdout.flush()
-
-
 class Client(asyncio.Protocol):
     """One client and its connection, of which it has one at a time."""
 
-    def __init__(self, name: str, options: argparse.Namespace, source_port: int) -> None:
+    def __init__(self, name: str, order: Order, *, source_port: int, half_closed: bool) -> None:
         self._name = name
-        self._options = options
+        self._order = order
         self._source_port = source_port
+        self._half_closed = half_closed
+        self._asked = 0
         self._transport: asyncio.Transport | None = None
         self._port = 0
         self._received = b""
@@ -50,37 +51,42 @@ class Client(asyncio.Protocol):
         self._ended = ""  # how the connection ended, as far as it is known
 
     async def request(self) -> None:
-        """Make one request and report how it went."""
+        """Make one request and log how it went."""
+        self._asked += 1
+        name = f"{self._name}.{self._asked}"
         started = time.monotonic()
         reused = self._transport is not None
         status, server, error = 0, "", ""
         try:
-            async with asyncio.timeout(self._options.max_time):
+            async with asyncio.timeout(self._order.max_time_s or None):
                 if self._transport is None:
                     await self._connect()
-                status, server = await self._ask()
-            outcome = "ok" if status < 400 else "http_error"
+                status, server = await self._ask(name)
+            outcome = Outcome.OK if status < 400 else Outcome.HTTP_ERROR
         except TimeoutError:
-            outcome, error = "timeout", f"no answer within {self._options.max_time:g} s"
+            outcome, error = Outcome.TIMEOUT, f"no answer within {self._order.max_time_s:g} s"
             self._drop()
         except ConnectionRefusedError as problem:
-            outcome, error = "refused", str(problem)
+            outcome, error = Outcome.REFUSED, str(problem)
         except (ConnectionResetError, BrokenPipeError) as problem:
-            outcome, error = "reset", str(problem)
+            outcome, error = Outcome.RESET, str(problem)
         except (EOFError, ValueError) as problem:
-            outcome, error = "closed", str(problem)
+            outcome, error = Outcome.CLOSED, str(problem)
         except OSError as problem:
-            outcome, error = "other", str(problem)
-        report(
-            client=self._name,
-            started=started,
-            ended=time.monotonic(),
-            outcome=outcome,
-            status=status,
-            server=server,
-            reused=reused,
-            port=self._port,
-            error=error,
+            outcome, error = Outcome.OTHER, str(problem)
+        log.write(
+            Request(
+                client=self._name,
+                started=started,
+                ended=time.monotonic(),
+                outcome=outcome,
+                status=status,
+                server=server,
+                reused=reused,
+                local_port=self._port,
+                error=error,
+                id=name,
+            )
         )
 
     def vanish(self) -> None:
@@ -100,19 +106,19 @@ class Client(asyncio.Protocol):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 connection.bind(("", self._source_port))
             self._port = 0
-            await loop.sock_connect(connection, (self._options.host, self._options.port))
+            await loop.sock_connect(connection, (self._order.host, self._order.port))
         except BaseException:
             connection.close()
             raise
         self._port = connection.getsockname()[1]
         await loop.create_connection(lambda: self, sock=connection)
 
-    async def _ask(self) -> tuple[int, str]:
+    async def _ask(self, name: str) -> tuple[int, str]:
         assert self._transport is not None  # noqa: S101 - it has just been made, or was there
         self._received = b""
         self._answer = asyncio.get_running_loop().create_future()
-        host = self._options.host
-        self._transport.write(f"GET {self._options.path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        host = self._order.host
+        self._transport.write(f"GET /?{name} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         try:
             while self._ended == "fin" and not self._answer.done():
                 # asyncio looks at a socket no more once its peer has closed: a reset goes by unseen.
@@ -157,17 +163,17 @@ class Client(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._ended = "fin"
-        report(client=self._name, event="fin", time=time.monotonic(), port=self._port)
+        log.write_end(Ended(self._name, "fin", time.monotonic(), self._port))
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(EOFError("closed by the server before its answer was whole"))
-        return bool(self._options.half_closed)
+        return self._half_closed
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if isinstance(exc, ConnectionResetError | BrokenPipeError):
             self._ended = "reset"
         if self._ended in ("reset", "vanished"):
-            report(client=self._name, event=self._ended, time=time.monotonic(), port=self._port)
+            log.write_end(Ended(self._name, self._ended, time.monotonic(), self._port))
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(exc or ConnectionResetError("the connection has ended"))
 
@@ -191,13 +197,16 @@ def parse(received: bytes) -> tuple[int, str] | None:
     return status, body.decode(errors="replace").partition("\n")[0] if status < 400 else ""
 
 
-async def run(options: argparse.Namespace) -> None:
+async def run(order: Order, options: argparse.Namespace) -> None:
     """Open the connections, then do as the signals say until SIGTERM or the end of the lifetime."""
     clients = [
         Client(
-            f"{options.client}-{options.first + n}", options, options.source_port and options.source_port + n
+            order.named(options.first + n),
+            order,
+            source_port=options.source_port and options.source_port + n,
+            half_closed=options.half_closed,
         )
-        for n in range(options.count)
+        for n in range(order.count)
     ]
     slots = asyncio.Semaphore(AT_ONCE)
     under_way: set[asyncio.Task[None]] = set()
@@ -223,27 +232,21 @@ async def run(options: argparse.Namespace) -> None:
     loop.add_signal_handler(signal.SIGUSR2, vanish)
     ask()
     with suppress(TimeoutError):
-        await asyncio.wait_for(over.wait(), options.lifetime)
+        await asyncio.wait_for(over.wait(), order.lifetime_s)
     for task in under_way:
         task.cancel()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="netns.connections", description=__doc__)
-    parser.add_argument("host")
-    parser.add_argument("port", type=int)
-    parser.add_argument("--client", required=True, help="the clients' name; a number is appended")
-    parser.add_argument("--count", type=int, default=1)
+    parser = argparse.ArgumentParser(prog="netns.clients.drivers.idle", description=__doc__)
+    parser.add_argument("words", nargs="+", metavar="KEY=VALUE", help="the order: netns/clients/order.py")
     parser.add_argument("--first", type=int, default=1, help="the number of the first client")
-    parser.add_argument("--path", default="/")
-    parser.add_argument("--max-time", type=float, default=2.0, help="seconds for a request")
-    parser.add_argument("--lifetime", type=float, default=3600.0, help="seconds until the program ends")
     parser.add_argument("--half-closed", action="store_true", help="answer a FIN with nothing but an ACK")
     parser.add_argument("--source-port", type=int, default=0, help="of the first client; the next, the next")
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    asyncio.run(run(options))
+    asyncio.run(run(read(options.words), options))
 
 
 if __name__ == "__main__":

@@ -67,6 +67,15 @@ def test_a_request_lost_on_a_connection_to_a_server_that_is_out_has_reached_it()
     assert sum(one.outcome is Outcome.TIMEOUT for one in again) == 1
 
 
+def test_client_that_shows_no_connection_reaches_the_server_that_answers_it_while_it_is_out() -> None:
+    out = findings.absences(recordings.trap(), "rs2")[0]
+    at = (out.started - 1, out.started + 1)
+    sent = tuple(Request("java-1", time, time + 0.1, Outcome.OK, 200, "rs2", None, 0) for time in at)
+    recording = replace(recordings.trap(), requests=sent)
+    assert findings.connections(recording) == {"java-1": ()}
+    assert findings.reached_while_out(recording)["rs2"] == [sent[1]]
+
+
 def test_sessions_are_counted_from_the_reports_of_each_where_there_are_any() -> None:
     def event(at: float, what: str, server: str = "rs1") -> dict[str, object]:
         return recordings.event(at, f"session_{what}", server=server)

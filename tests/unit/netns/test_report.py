@@ -122,6 +122,18 @@ def test_a_client_of_the_server_that_is_out_is_drawn_on_its_one_connection_to_th
     assert re.search(r"\d+ while rs2 was out of the binding list", bar.tip)
 
 
+def test_client_that_shows_no_connection_has_its_answers_marked_and_no_connections() -> None:
+    hidden = tuple(
+        replace(one, client="java-1", reused=None, local_port=0)
+        for one in recordings.trap().requests
+        if one.client == "curl-1"
+    )
+    recording = replace(recordings.trap(), requests=hidden)
+    (lane,) = clients.client_lanes(recording, AXIS)
+    assert lane.bars == ()
+    assert [(bool(ticks.answered), ticks.opened) for ticks in lane.ticks] == [(True, "")]
+
+
 def test_new_connections_have_strokes_of_their_own() -> None:
     recording = recordings.reset_on_port_fail()
     lane = next(one for one in clients.client_lanes(recording, AXIS) if one.name == "curl-2")

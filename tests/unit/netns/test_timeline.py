@@ -52,6 +52,12 @@ def test_hanging_clients_wait_then_time_out_then_are_answered_elsewhere() -> Non
     line_with(lines, "7 lost: 7 timed out")
 
 
+def test_of_a_client_that_shows_no_connection_it_is_not_said_which_answered() -> None:
+    sent = tuple(Request("java-1", time, time + 0.1, Outcome.OK, 200, "rs1", None, 0) for time in (1.0, 2.0))
+    lines = told(replace(recordings.trap(), requests=sent))
+    assert lines[line_with(lines, "all 1: answered by")].endswith("answered by rs1")
+
+
 def test_a_reset_tells_its_sessions_and_what_the_server_is_left_with() -> None:
     lines = told(recordings.reset_on_port_fail())
     line_with(lines, "rs2: 7 sessions reset (port fail) with 7 RSTs in 0.06 s")

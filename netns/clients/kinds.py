@@ -1,0 +1,110 @@
+"""The kinds of clients, and what each needs to be installed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from netns.clients import programs
+from netns.clients.order import Order
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of client."""
+
+    name: str
+    is_a: str
+    """What one client is, in a line."""
+    version: Callable[[], str]
+    """Of its library or program; "" when that is not installed."""
+    fix: str
+    """What installs it."""
+    command: Callable[[Order], list[str]]
+    """The command line of its driver."""
+    methods: tuple[str, ...] = ("GET", "POST")
+    keeps: bool = True
+    """Its connection, from one request to the next."""
+    asks_on: bool = True
+    """It makes requests at its rate without being told."""
+    ends: bool = True
+    """Its requests, within seconds: a download does not."""
+
+    def missing(self) -> str:
+        """What to say when it is not installed; "" when it is."""
+        return "" if self.version() else f"{self.name} clients can't be had: {self.fix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """So many clients of a kind."""
+
+    kind: Kind
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.kind.name}:{self.count}"
+
+
+def _python(driver: str, *first: str) -> Callable[[Order], list[str]]:
+    module = f"netns.clients.drivers.{driver}"
+    return lambda order: [sys.executable, "-m", module, *first, *order.words()]
+
+
+def _curl(name: str, is_a: str, *, post: bool = False, keeps: bool = True, ends: bool = True) -> Kind:
+    return Kind(
+        name,
+        is_a,
+        programs.curl,
+        "apt-get install curl",
+        _python("curl", name),
+        methods=("POST",) if post else ("GET",),
+        keeps=keeps,
+        asks_on=ends,
+        ends=ends,
+    )
+
+
+def _library(name: str, is_a: str) -> Kind:
+    return Kind(name, is_a, programs.package(name), f"pip install {name}", _python(name))
+
+
+_ALL = (
+    _curl("curl", "a curl process with one keep-alive connection; GET only"),
+    _curl("curl-post", "the same with POSTs", post=True),
+    _curl("curl-new", "a curl process, a new connection for each GET", keeps=False),
+    _curl("curl-download", "a curl process that downloads a large page slowly, again and again", ends=False),
+    _library("urllib3", "a urllib3.PoolManager"),
+    _library("requests", "a requests.Session"),
+    Kind(
+        "idle",
+        "a connection that carries one GET and is then left open",
+        programs.python,
+        "",
+        _python("idle"),
+        methods=("GET",),
+        asks_on=False,
+    ),
+)
+
+KINDS = {kind.name: kind for kind in _ALL}
+
+
+def parse_clients(text: str) -> list[Wanted]:
+    """ "curl:20,urllib3:5"; ValueError with what is allowed."""
+    found = []
+    for part in text.split(","):
+        name, _, number = part.strip().partition(":")
+        if name not in KINDS:
+            raise ValueError(f"{name!r} is no kind of client: {', '.join(KINDS)} are allowed")
+        if not number.isdecimal() or int(number) < 1:
+            raise ValueError(f"{part.strip()!r}: a number of clients is missing, as in {name}:20")
+        found.append(Wanted(KINDS[name], int(number)))
+    return found
+
+
+def missing(wanted: Iterable[Wanted]) -> dict[str, str]:
+    """Of what is wanted, the kinds that are not installed, by name, each with what to do about it."""
+    found = {one.kind.name: one.kind.missing() for one in wanted}
+    return {name: text for name, text in found.items() if text}
