@@ -14,11 +14,11 @@ import click
 from netns.errors import LabError
 
 if TYPE_CHECKING:
+    from netns.clients.kinds import Wanted
     from netns.config import LabConfig
     from netns.lab import Lab
     from netns.rehearsal.play import Order
     from netns.rehearsal.result import Rehearsal
-    from netns.clients.kinds import Wanted
 
 BAD_CONFIG = 3
 DEFAULT_NAME = "l4lab"

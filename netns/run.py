@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from netns import observe, wire
 from netns.capture import Capture
 from netns.clients.group import Clients, start_clients
 from netns.clients.kinds import KINDS, Wanted
-from netns.clients.log import Ended
+from netns.clients.log import Ended, Volume
 from netns.clients.order import MAX_TIME_S, POST_EVERY, RATE, Order
 from netns.errors import LabError
 from netns.lab import Lab, Say
@@ -209,10 +209,7 @@ class Run:
         """Return when each client has been answered a request that it makes from now on."""
         since = self.now()
         waiting = {
-            name
-            for group in self._groups
-            if group.kind.asks_on and not group.stopped
-            for name in group.names
+            name for group in self._groups if group.kind.asks_on and not group.stopped for name in group.names
         }
 
         def settled() -> bool:
@@ -225,7 +222,7 @@ class Run:
 
     def wait_until_all_answered(self, within_s: float = 120) -> None:
         """Return when each client has had an answer, the downloads' apart: theirs never ends."""
-        waiting = {name for group in self._groups if group.kind.ends for name in group.names}
+        waiting = {name for group in self._groups if group.kind.answered for name in group.names}
         seen = 0
 
         def all_answered() -> bool:
@@ -390,11 +387,15 @@ class Run:
     def _read_clients(self) -> None:
         for group in self._groups:
             for found in group.read():
-                if isinstance(found, Request):
-                    started, ended = self.clock.monotonic(found.started), self.clock.monotonic(found.ended)
-                    self.requests.append(replace(found, started=started, ended=ended))
-                else:
-                    self.ends.append(replace(found, time=self.clock.monotonic(found.time)))
+                match found:
+                    case Request():
+                        started = self.clock.monotonic(found.started)
+                        ended = self.clock.monotonic(found.ended)
+                        self.requests.append(replace(found, started=started, ended=ended))
+                    case Ended():
+                        self.ends.append(replace(found, time=self.clock.monotonic(found.time)))
+                    case Volume():
+                        self.figures[found.client] = asdict(found)
 
     # Looking
 

@@ -10,12 +10,11 @@ from netns import program
 from netns.clients import log
 from netns.clients.drivers.curl import LARGE
 from netns.clients.kinds import KINDS, Kind
-from netns.clients.log import Ended
+from netns.clients.log import Logged
 from netns.clients.order import LONGEST_NAME, Order
 from netns.errors import MissingError
 from netns.lab import Lab
 from netns.program import Program
-from netns.recording import Request
 
 IDLE_PER_PROGRAM = 10_000
 """Connections of one program: a process may have a bounded number of files open."""
@@ -43,9 +42,9 @@ class Clients:
     def running(self) -> bool:
         return all(running.running for running in self._programs)
 
-    def read(self) -> list[Request | Ended]:
+    def read(self) -> list[Logged]:
         """What has come since the last call."""
-        found: list[Request | Ended] = []
+        found: list[Logged] = []
         for running in self._programs:
             for line in running.lines():
                 logged = log.parse(line)

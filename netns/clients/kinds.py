@@ -5,9 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from netns.clients import programs
 from netns.clients.order import Order
+
+DRIVERS = Path(__file__).parent / "drivers"
+
+JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
+"""For a process that starts soon and is small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +33,9 @@ class Kind:
     keeps: bool = True
     """Its connection, from one request to the next."""
     asks_on: bool = True
-    """It makes requests at its rate without being told."""
-    ends: bool = True
-    """Its requests, within seconds: a download does not."""
+    """It makes requests at its rate without being told, and logs each within seconds."""
+    answered: bool = True
+    """It logs an answer within seconds: a download does not, and of wrk there is only a sum."""
 
     def missing(self) -> str:
         """What to say when it is not installed; "" when it is."""
@@ -52,7 +58,7 @@ def _python(driver: str, *first: str) -> Callable[[Order], list[str]]:
     return lambda order: [sys.executable, "-m", module, *first, *order.words()]
 
 
-def _curl(name: str, is_a: str, *, post: bool = False, keeps: bool = True, ends: bool = True) -> Kind:
+def _curl(name: str, is_a: str, *, post: bool = False, keeps: bool = True, answered: bool = True) -> Kind:
     return Kind(
         name,
         is_a,
@@ -61,8 +67,8 @@ def _curl(name: str, is_a: str, *, post: bool = False, keeps: bool = True, ends:
         _python("curl", name),
         methods=("POST",) if post else ("GET",),
         keeps=keeps,
-        asks_on=ends,
-        ends=ends,
+        asks_on=answered,
+        answered=answered,
     )
 
 
@@ -74,9 +80,38 @@ _ALL = (
     _curl("curl", "a curl process with one keep-alive connection; GET only"),
     _curl("curl-post", "the same with POSTs", post=True),
     _curl("curl-new", "a curl process, a new connection for each GET", keeps=False),
-    _curl("curl-download", "a curl process that downloads a large page slowly, again and again", ends=False),
+    _curl(
+        "curl-download", "a curl process that downloads a large page slowly, over and over", answered=False
+    ),
     _library("urllib3", "a urllib3.PoolManager"),
     _library("requests", "a requests.Session"),
+    _library("httpx", "an httpx.Client"),
+    _library("aiohttp", "an aiohttp.ClientSession"),
+    Kind(
+        "node",
+        "an http.Agent with keepAlive, of Node.js",
+        programs.node,
+        "apt-get install nodejs",
+        lambda order: ["node", str(DRIVERS / "client.mjs"), *order.words()],
+    ),
+    Kind(
+        "java",
+        "a java.net.http.HttpClient",
+        programs.java,
+        "apt-get install openjdk-17-jdk-headless (a JDK of 11 or later)",
+        lambda order: ["java", *JVM, str(DRIVERS / "Client.java"), *order.words()],
+    ),
+    Kind("go", "an http.Client of Go's net/http", programs.go, "apt-get install golang-go", _python("go")),
+    Kind(
+        "wrk",
+        "a connection of wrk's; only the sum of their requests is known",
+        programs.wrk,
+        "apt-get install wrk",
+        _python("wrk"),
+        methods=("GET",),
+        asks_on=False,
+        answered=False,
+    ),
     Kind(
         "idle",
         "a connection that carries one GET and is then left open",

@@ -12,14 +12,15 @@
 | port | the client's TCP port; 0 when it got no connection, or where the library does not say |
 | error | the library's words |
 
-Idle clients also log the end of a connection: client, event ("fin", "reset" or "vanished"), time, port.
+Idle clients also log the end of a connection: client, event ("fin", "reset" or "vanished"), time, port. wrk
+logs nothing but one line as it ends, a Volume.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from netns.recording import Outcome, Request
@@ -36,10 +37,32 @@ class Ended:
     local_port: int
 
 
-def parse(line: str) -> Request | Ended | None:
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """The sum of what clients did of whom no single request is known."""
+
+    client: str
+    """Their name, without a number."""
+    requests: int
+    """Those that were answered."""
+    duration_s: float
+    http_errors: int
+    """Of the answered: with a status of 400 or more."""
+    connect_errors: int
+    read_errors: int
+    write_errors: int
+    timeouts: int
+
+
+Logged = Request | Ended | Volume
+
+
+def parse(line: str) -> Logged | None:
     """A line of a driver's log; None for one that is not."""
     try:
         found: dict[str, Any] = json.loads(line)
+        if "requests" in found:
+            return Volume(**found)
         if "event" in found:
             return Ended(found["client"], found["event"], found["time"], found["port"])
         return Request(
@@ -77,6 +100,10 @@ def write(request: Request) -> None:
 
 def write_end(end: Ended) -> None:
     _write(client=end.client, event=end.how, time=round(end.time, 6), port=end.local_port)
+
+
+def write_sum(volume: Volume) -> None:
+    _write(**asdict(volume))
 
 
 def _write(**fields: object) -> None:

@@ -32,6 +32,27 @@ def curl() -> str:
     return _word(_said("curl", "--version"), 1)
 
 
+def node() -> str:
+    """ "v20.20.2" """
+    return _word(_said("node", "--version"), 0).removeprefix("v")
+
+
+def java() -> str:
+    """Of a JDK: a mere JRE has no compiler to run a source file with. "openjdk 17.0.15 2025-04-15" …"""
+    modules = _said("java", "--list-modules")
+    return _word(_said("java", "--version"), 1) if "jdk.compiler@" in modules else ""
+
+
+def go() -> str:
+    """ "go version go1.19.8 linux/amd64" """
+    return _word(_said("go", "version"), 2).removeprefix("go")
+
+
+def wrk() -> str:
+    """ "wrk debian/4.1.0-3+b2 [epoll] Copyright …" """
+    return _word(_said("wrk", "-v"), 1)
+
+
 @cache
 def _said(program: str, *arguments: str) -> str:
     """What the program says of itself, on whichever of its outputs; "" when there is none."""

@@ -10,25 +10,9 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol
 
-from netns.clients import log
+from netns.clients.drivers.asking import Asking, Connections
 from netns.clients.order import Order
-from netns.recording import Outcome, Request
-
-
-class Connections:
-    """A client's connections, as far as its library shows them: how many there were, the last one's port."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.port = 0
-        """0: there is none, the last attempt to open one failed."""
-
-    def opening(self) -> None:
-        self.count += 1
-        self.port = 0
-
-    def opened(self, port: int) -> None:
-        self.port = port
+from netns.recording import Outcome
 
 
 class User(Protocol):
@@ -59,7 +43,7 @@ def drive(order: Order, user: Callable[[Order], User]) -> None:
 
 
 def _live(order: Order, number: int, make: Callable[[Order], User], told: SimpleQueue[str]) -> None:
-    name, user = order.named(number), make(order)
+    user = make(order)
     asked = 0
     if not order.on_demand:
         time.sleep(order.delay_s(number))
@@ -67,32 +51,10 @@ def _live(order: Order, number: int, make: Callable[[Order], User], told: Simple
         asked += 1
         began = time.monotonic()
         method = told.get() if order.on_demand else order.method(asked)
-        log.write(_ask(user, order, name, f"{name}.{asked}", method))
+        asking = Asking(order, number, asked, method, user.connections)
+        try:
+            asking.answered(*user.ask(method, asking.url, asking.body))
+        except Exception as error:  # noqa: BLE001 - whatever a library raises is what its caller sees
+            asking.failed(error, user.outcome(error))
         if not order.on_demand:
             time.sleep(max(0.0, began + 1 / order.rate - time.monotonic()))
-
-
-def _ask(user: User, order: Order, client: str, request: str, method: str) -> Request:
-    before = user.connections.count
-    status, server, error = 0, "", ""
-    started = time.monotonic()
-    try:
-        status, text = user.ask(method, order.url(request), request.encode() if method == "POST" else None)
-        outcome = Outcome.OK if status < 400 else Outcome.HTTP_ERROR
-        server = text.partition("\n")[0] if outcome is Outcome.OK else ""
-    except Exception as problem:  # noqa: BLE001 - whatever a library raises is what its caller sees
-        outcome, error = user.outcome(problem), f"{type(problem).__name__}: {problem}"
-    ended = time.monotonic()
-    return Request(
-        client=client,
-        started=started,
-        ended=ended,
-        outcome=outcome,
-        status=status,
-        server=server,
-        reused=user.connections.count == before,
-        local_port=user.connections.port,
-        error=error,
-        method=method,
-        id=request,
-    )

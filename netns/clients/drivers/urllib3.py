@@ -10,8 +10,9 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import TimeoutError as Urllib3Timeout
 from urllib3.util import Timeout
 
+from netns.clients.drivers.asking import Connections
 from netns.clients.drivers.outcomes import outcome
-from netns.clients.drivers.threads import Connections, drive
+from netns.clients.drivers.threads import drive
 from netns.clients.order import Order, read
 from netns.recording import Outcome
 

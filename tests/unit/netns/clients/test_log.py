@@ -9,7 +9,7 @@ import pytest
 from netns.clients import log
 from netns.clients.group import Clients
 from netns.clients.kinds import KINDS
-from netns.clients.log import Ended
+from netns.clients.log import Ended, Volume
 from netns.program import Program
 from netns.recording import Outcome, Request
 
@@ -42,6 +42,12 @@ def test_end_of_a_connection_is_read_as_it_was_logged(capfdbinary: pytest.Captur
     end = Ended("idle-1", "reset", 9.0, 40001)
     log.write_end(end)
     assert log.parse(capfdbinary.readouterr().out.decode()) == end
+
+
+def test_sum_of_what_wrk_did_is_read_as_it_was_logged(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    volume = Volume("wrk", 1200, 9.5, 1, 2, 3, 4, 5)
+    log.write_sum(volume)
+    assert log.parse(capfdbinary.readouterr().out.decode()) == volume
 
 
 def test_what_is_no_log_is_kept_to_be_shown(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
