@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,9 @@ import click
 from netns.errors import LabError
 
 if TYPE_CHECKING:
-    from netns.clients.kinds import Wanted
     from netns.config import LabConfig
     from netns.lab import Lab
-    from netns.rehearsal.play import Order
+    from netns.rehearsal.order import Order
     from netns.rehearsal.result import Rehearsal
 
 BAD_CONFIG = 3
@@ -86,6 +85,7 @@ def rehearse(
     from lb.config import ConfigError
     from netns.config import load
     from netns.rehearsal.deploy import find
+    from netns.rehearsal.order import ordered
 
     words = command[1:] if command[0] == "--" else command
     if not words:
@@ -95,14 +95,18 @@ def rehearse(
     find(words)
     try:
         config = load(file, name=name, speed=speed)
-        wanted = _clients(clients)
-
-        def order(phase_s: float | None) -> Order:
-            return _order(config, words, servers, wanted, parallel, timeout, allow_lost, phase_s)
-
+        order = ordered(
+            config,
+            words,
+            servers=servers.split(",") if servers else None,
+            clients=clients,
+            parallel=parallel,
+            timeout_s=timeout,
+            allow_lost=allow_lost,
+            say=_say,
+        )
         if sweep is None:
-            found = _rehearse(config, order(None), report)
-            passed = _tell(found, report, as_json)
+            passed = _tell(_rehearse(config, order, report), report, as_json)
         else:
             passed = _sweep(config, order, sweep, vary, report, as_json)
     except ConfigError as error:
@@ -111,35 +115,6 @@ def rehearse(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     click.get_current_context().exit(0 if passed else 1)
-
-
-def _order(
-    config: LabConfig,
-    command: tuple[str, ...],
-    servers: str | None,
-    clients: Sequence[Wanted],
-    parallel: int,
-    timeout_s: float,
-    allow_lost: int,
-    phase_s: float | None,
-) -> Order:
-    from netns.rehearsal.play import Order
-
-    known = [server.name for server in config.server]
-    chosen = servers.split(",") if servers else known
-    for server in chosen:
-        if server not in known:
-            raise ValueError(f"--servers: no server {server!r}: the lab has {', '.join(known)}")
-    return Order(
-        command=command,
-        servers=tuple(chosen),
-        clients=clients,
-        parallel=parallel,
-        timeout_s=timeout_s,
-        allow_lost=allow_lost,
-        phase_s=phase_s,
-        seed=random.randrange(1_000_000),  # noqa: S311 - of a moment, not of a secret
-    )
 
 
 def _rehearse(config: LabConfig, order: Order, report: Path | None) -> Rehearsal:
@@ -151,7 +126,7 @@ def _rehearse(config: LabConfig, order: Order, report: Path | None) -> Rehearsal
 
 def _sweep(
     config: LabConfig,
-    order: Callable[[float | None], Order],
+    order: Order,
     count: int,
     vary: Sequence[str],
     report: Path | None,
@@ -176,19 +151,18 @@ def _sweep(
     combinations = []
     for varied, lab in labs:
         words = " ".join(f"{key}={value}" for key, value in varied.items())
-        servers = order(None).servers
-        interval_s = lab.services_of(servers[0])[0].health_check.interval_s
+        interval_s = lab.services_of(order.servers[0])[0].health_check.interval_s
         repetitions = []
         for number, phase_s in enumerate(phases(interval_s, count), 1):
-            _say(f"\n{words} {number} of {count}: {phase_s:.1f} s after a check of {servers[0]}")
+            _say(f"\n{words} {number} of {count}: {phase_s:.1f} s after a check of {order.servers[0]}")
             name = f"{words.replace(' ', ',') or 'run'}-{number:02}"
             directory = report / name if report is not None else None
-            found = _rehearse(lab, order(phase_s), directory)
+            found = _rehearse(lab, replace(order, phase_s=phase_s), directory)
             if directory is not None:
                 reports.write(found.recording, directory, found)
             repetitions.append(Repetition.of(found, phase_s, name if directory is not None else ""))
-        combinations.append(Combination(varied, worst_of(lab, servers), tuple(repetitions)))
-    swept = Sweep(order(None).command, config.speed, tuple(combinations))
+        combinations.append(Combination(varied, worst_of(lab, order.servers), tuple(repetitions)))
+    swept = Sweep(order.command, config.speed, tuple(combinations))
     if report is not None:
         _say(f"{reports.write_sweep(swept, report)}: the sweep, and a report of each rehearsal")
     if as_json:
@@ -233,12 +207,6 @@ def _lab(config: LabConfig) -> Iterator[tuple[Lab, bool]]:
         lab.close()
         if ours:
             lifecycle.down(config.name, say=_say)
-
-
-def _clients(text: str | None) -> Sequence[Wanted]:
-    from netns.clients.kinds import parse_clients
-
-    return parse_clients(text or "curl:20,curl-new:5")
 
 
 @contextmanager

@@ -60,21 +60,18 @@ def render_sweep(swept: Sweep, console: Console) -> None:
 
 
 def _losses(found: Rehearsal, console: Console) -> None:
-    losses = found.losses()
-    if not losses:
+    if not found.lost:
         return
-    columns = sorted({name for counted in losses.values() for name in counted})
-    table = Table("lost because", *(f"{kind}\n{method}" for kind, method in columns), "all", box=None)
-    for column in table.columns[1:]:
+    table = Table("client", "", "requests", "lost", "because", box=None)
+    for column in table.columns[2:4]:
         column.justify = "right"
-    for cause, counted in losses.items():
-        cells = [str(counted[name] or "") for name in columns]
-        table.add_row(cause.value, *cells, str(counted.total()), style=_style(cause))
+    for row in found.tally():
+        table.add_row(row.kind, row.method, f"{row.requests:,}", f"{row.lost:,}" if row.lost else "", row.why)
     console.print()
     console.print(table)
-    for cause in losses:
+    for cause, count in found.causes().items():
         lost = [one for one in found.explained if one.lost and one.cause is cause]
-        console.print(f"\n[bold]{cause.value}[/bold]", style=_style(cause))
+        console.print(f"\n[bold]{count:,} × {cause.value}[/bold]", style=_style(cause))
         for one in lost[:EXAMPLES]:
             name = one.request.id or one.request.client
             console.print(f"  {seconds(one.request.ended)}  {name} {one.request.method}: {escape(one.text)}")

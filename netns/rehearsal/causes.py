@@ -7,7 +7,7 @@ Pure; times are the run's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -20,6 +20,11 @@ from netns.rehearsal.history import History
 SLOW_S: Final = 0.5
 """Real seconds after which an answer is slow: below the first retransmission of a SYN (1 s, RFC 6298 §2),
 above that of data (0.2 s, Linux)."""
+
+
+UNREAD_S: Final = 0.02
+"""Real seconds that a request may wait in a server's socket before the server has read it. What is closed
+sooner after its arrival crossed the close, on a server that was closing idle connections."""
 
 
 class Cause(Enum):
@@ -62,40 +67,53 @@ def is_slow(request: Request, speed: float) -> bool:
 
 
 def explain(
-    requests: Iterable[Request], wire: Wire, history: History, *, speed: float, slack_s: float
+    requests: Iterable[Request], wire: Wire, history: History, *, slack_s: float
 ) -> tuple[Explained, ...]:
     """Every request of those that was lost or slow, in the order of time.
 
     `slack_s`: by how much a client's word on when it began may be off, box seconds.
     """
-    found = []
-    taken: set[tuple[str, float]] = set()
-    for request in sorted(requests, key=lambda one: one.ended):
-        lost = request.outcome is not Outcome.OK
-        if lost or is_slow(request, speed):
-            attempts = _attempts(request, wire, taken, slack_s)
-            found.append(_explained(request, lost, attempts, history))
+    suffered = [one for one in requests if one.outcome is not Outcome.OK or is_slow(one, history.speed)]
+    attempts = {number: _asked(request, wire, slack_s) for number, request in enumerate(suffered)}
+    for number, opened in _opened(suffered, attempts, wire, slack_s).items():
+        attempts[number] = sorted([*attempts[number], *opened], key=lambda one: one.sent)
+    found = [_explained(request, attempts[number], history) for number, request in enumerate(suffered)]
     return tuple(sorted(found, key=lambda one: one.request.started))
 
 
-def _attempts(request: Request, wire: Wire, taken: set[tuple[str, float]], slack_s: float) -> list[Attempt]:
-    """The request's, in order. A connection that came to nothing is one request's only."""
+def _asked(request: Request, wire: Wire, slack_s: float) -> list[Attempt]:
+    """The attempts that got as far as being sent."""
     cut = request.outcome not in (Outcome.OK, Outcome.HTTP_ERROR)
-    since, until = request.started - slack_s, request.ended + slack_s
     if request.id:
-        asked = wire.attempts(request.id, cut)
-    elif request.local_port:
-        asked = wire.on_port(request.local_port, since, until, cut)
-    else:
-        asked = []
-    ports = {request.local_port} if request.local_port and not asked else ()
-    opened = [one for one in wire.unasked(since, until, ports) if (one.client, one.began) not in taken]
-    if asked and asked[-1].fate is Fate.ANSWERED:
-        opened = []
-    elif not ports and opened:
-        opened = [min(opened, key=lambda one: _distance(request, one))]
-    taken.update((one.client, one.began) for one in opened)
-    return sorted([*asked, *opened], key=lambda one: one.sent)
+        return wire.attempts(request.id, cut)
+    if request.local_port:
+        return wire.on_port(request.local_port, request.started - slack_s, request.ended + slack_s, cut)
+    return []
+
+
+def _opened(
+    suffered: Sequence[Request], asked: Mapping[int, Sequence[Attempt]], wire: Wire, slack_s: float
+) -> dict[int, list[Attempt]]:
+    """The connections that came to nothing, by the number of the request that they were for.
+
+    Many clients do not say their port then. Each connection is one request's only: the pair nearest in time
+    is made first.
+    """
+    pairs = []
+    for number, request in enumerate(suffered):
+        done = asked[number]
+        if done and done[-1].fate is Fate.ANSWERED:
+            continue
+        ports = {request.local_port} if request.local_port and not done else ()
+        opened = wire.unasked(request.started - slack_s, request.ended + slack_s, ports)
+        pairs += [(_distance(request, attempt), number, attempt) for attempt in opened]
+    found: dict[int, list[Attempt]] = {}
+    taken: set[tuple[str, float]] = set()
+    for _, number, attempt in sorted(pairs, key=lambda pair: pair[:2]):
+        if number not in found and (attempt.client, attempt.began) not in taken:
+            found[number] = [attempt]
+            taken.add((attempt.client, attempt.began))
+    return found
 
 
 def _distance(request: Request, attempt: Attempt) -> float:
@@ -105,7 +123,8 @@ def _distance(request: Request, attempt: Attempt) -> float:
     return abs(request.started - attempt.began)
 
 
-def _explained(request: Request, lost: bool, attempts: Sequence[Attempt], history: History) -> Explained:
+def _explained(request: Request, attempts: Sequence[Attempt], history: History) -> Explained:
+    lost = request.outcome is not Outcome.OK
     if not attempts:
         cause = Cause.BOX_DOWN if history.box_is_down(request.started) else Cause.UNEXPLAINED
         server, text, at = (
@@ -180,8 +199,15 @@ def _ended_by_server(attempt: Attempt, history: History) -> tuple[Cause, str]:
     if told is not None and told < attempt.sent:
         text = f"sent over a connection that {server} had closed {seconds(attempt.sent - told)} before"
         return Cause.STUCK_SESSION, text
+    if attempt.new and closed is not None and history.lack(server, Fact.LISTENING, closed):
+        return (
+            Cause.HEALTH_WINDOW,
+            f"a new connection went to {server} as it stopped{_window(attempt, history)}",
+        )
     if closed is not None and arrived is not None and arrived <= closed:
         text = f"{server} {how} {_what(attempt)} {seconds(closed - arrived)} after the request had arrived"
+        if closed - arrived < UNREAD_S * history.speed:
+            return Cause.CLOSED_UNDER_WAY, f"{text}, before it was read"
         return Cause.STOPPED_IN_HAND, text
     if closed is not None:
         when = f"{seconds(attempt.sent - closed)} before" if closed < attempt.sent else "while"

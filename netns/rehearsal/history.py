@@ -14,6 +14,7 @@ class History:
     def __init__(self, recording: Recording, *, late_s: float, box_ended: float | None = None) -> None:
         """`late_s`: by how much the servers' changes may have been seen too late, in box seconds.
         `box_ended`: when the box's daemon ended, if it did."""
+        self.speed = recording.speed
         self.box_ended = box_ended
         self._late_s = late_s
         self._lacks = {server: lacks(recording, server) for server in recording.servers}

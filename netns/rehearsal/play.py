@@ -9,13 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from netns import process, state
-from netns.clients.kinds import Wanted
 from netns.errors import LabError
 from netns.findings import plural
 from netns.lab import Lab, Say
@@ -26,6 +24,7 @@ from netns.rehearsal.controls import Controls
 from netns.rehearsal.deploy import Deploy, Script, environment
 from netns.rehearsal.evidence import evidence
 from netns.rehearsal.history import History
+from netns.rehearsal.order import Order
 from netns.rehearsal.result import Rehearsal
 from netns.rehearsal.window import window
 from netns.run import GaveUp, Run
@@ -44,24 +43,6 @@ PR_SET_CHILD_SUBREAPER: Final = 36
 
 Progress = Callable[[str], None]
 """Takes what to show of a rehearsal that is under way, several times a second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What to rehearse."""
-
-    command: tuple[str, ...]
-    """ "{server}" stands for the server's name."""
-    servers: tuple[str, ...]
-    clients: Sequence[Wanted]
-    parallel: int = 1
-    """How many servers at a time."""
-    timeout_s: float = 900.0
-    """Real seconds that the command may take for a server."""
-    allow_lost: int = 0
-    phase_s: float | None = None
-    """Begin so long after a health check of the first server, box seconds; None: at once."""
-    seed: int = 0
 
 
 def rehearse(
@@ -281,7 +262,6 @@ class _Playing:
             recording.requests,
             evidence(lab, recording, run.captures, run.clock),
             history,
-            speed=run.speed,
             slack_s=LATE_S * run.speed,
         )
         windows = [

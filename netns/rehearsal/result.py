@@ -19,6 +19,26 @@ def kind_of(client: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of the requests of one kind of client and one method."""
+
+    kind: str
+    method: str
+    requests: int
+    causes: dict[Cause, int]
+    """Of those lost."""
+
+    @property
+    def lost(self) -> int:
+        return sum(self.causes.values())
+
+    @property
+    def why(self) -> str:
+        """ "15 new flow in the health window, 1 VIP down"."""
+        return ", ".join(f"{count:,} {cause.value}" for cause, count in self.causes.items())
+
+
+@dataclass(frozen=True, slots=True)
 class Rehearsal:
     """A whole rehearsal."""
 
@@ -42,25 +62,38 @@ class Rehearsal:
     def unexplained(self) -> int:
         return sum(one.cause is Cause.UNEXPLAINED for one in self.explained)
 
-    def losses(self) -> dict[Cause, Counter[tuple[str, str]]]:
-        """Per cause, in the order of causes, how many requests were lost, by kind of client and method."""
-        found: dict[Cause, Counter[tuple[str, str]]] = {}
-        for cause in Cause:
-            counted = Counter(
-                (kind_of(one.request.client), one.request.method)
-                for one in self.explained
-                if one.lost and one.cause is cause
-            )
-            if counted:
-                found[cause] = counted
-        return found
+    def causes(self) -> dict[Cause, int]:
+        """How many requests were lost for each cause, in the order of causes."""
+        counted = Counter(one.cause for one in self.explained if one.lost)
+        return {cause: counted[cause] for cause in Cause if counted[cause]}
+
+    def tally(self) -> list[Tally]:
+        """Requests and losses of each kind of client and method, by name."""
+        sent = Counter((kind_of(one.client), one.method) for one in self.recording.requests)
+        lost = Counter(
+            (kind_of(one.request.client), one.request.method, one.cause) for one in self.explained if one.lost
+        )
+        return [
+            Tally(kind, method, count, {c: lost[kind, method, c] for c in Cause if lost[kind, method, c]})
+            for (kind, method), count in sorted(sent.items())
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """The document other programs read: docs/json.md."""
         return {
             **self.recording.as_json(),
             "deploys": [{**asdict(deploy), "verdict": deploy.verdict} for deploy in self.deploys],
-            "causes": {cause.name.lower(): counted.total() for cause, counted in self.losses().items()},
+            "causes": {cause.name.lower(): count for cause, count in self.causes().items()},
+            "tally": [
+                {
+                    "kind": one.kind,
+                    "method": one.method,
+                    "requests": one.requests,
+                    "lost": one.lost,
+                    "causes": {cause.name.lower(): count for cause, count in one.causes.items()},
+                }
+                for one in self.tally()
+            ],
             "explained": [
                 {
                     "client": one.request.client,

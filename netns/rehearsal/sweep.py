@@ -50,7 +50,7 @@ class Repetition:
 
     @classmethod
     def of(cls, found: Rehearsal, phase_s: float, directory: str = "") -> Repetition:
-        causes = {cause.value: counted.total() for cause, counted in found.losses().items()}
+        causes = {cause.value: count for cause, count in found.causes().items()}
         requests = len(found.recording.requests)
         return cls(phase_s, found.passed, requests, found.lost, causes, found.windows, directory)
 

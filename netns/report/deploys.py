@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from netns.findings import seconds
-from netns.rehearsal.causes import Explained
 from netns.rehearsal.deploy import Deploy
 from netns.rehearsal.result import Rehearsal
 from netns.rehearsal.window import Window
-
-EXPLAINED_ROWS: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class LossTable:
-    """Lost requests by cause, and by kind of client and method."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[int, ...], int], ...]
-    """Cause, a number for each column, all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +24,6 @@ class DeployRow:
     restarted: str
     bound: str
     output: str
-
-
-def loss_table(rehearsal: Rehearsal) -> LossTable:
-    losses = rehearsal.losses()
-    names = sorted({name for counted in losses.values() for name in counted})
-    return LossTable(
-        tuple(f"{kind} {method}" for kind, method in names),
-        tuple(
-            (cause.value, tuple(counted[name] for name in names), counted.total())
-            for cause, counted in losses.items()
-        ),
-    )
 
 
 def rows(rehearsal: Rehearsal) -> list[DeployRow]:
@@ -78,7 +53,3 @@ def _row(deploy: Deploy, window: Window | None) -> DeployRow:
         bound=at(window.bound, window.restarted, "after that") if window else never,
         output=deploy.output,
     )
-
-
-def explained_rows(rehearsal: Rehearsal) -> tuple[Explained, ...]:
-    return rehearsal.explained[:EXPLAINED_ROWS]

@@ -207,4 +207,4 @@ class Story:
 
     def explained(self) -> tuple[Explained, ...]:
         wire = Wire(PLACES, self.segments)
-        return explain(self.requests, wire, self.history(), speed=1.0, slack_s=0.05)
+        return explain(self.requests, wire, self.history(), slack_s=0.05)

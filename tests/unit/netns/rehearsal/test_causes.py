@@ -63,11 +63,31 @@ def test_fin_that_crosses_a_request_is_a_close_under_way() -> None:
 def test_close_after_the_request_had_arrived_is_a_server_stopped_with_it_in_hand() -> None:
     story = Story()
     story.loses("rs2", Fact.LISTENING, 20)
-    story.connection(40001, "rs2").open(5).ask(19.0, "node-1.9").fin(20.0)
+    story.connection(40001, "rs2").open(5).ask(6.0, "node-1.8").answer(6.1).ask(19.0, "node-1.9").fin(20.0)
     story.request("node-1.9", 19.0, 20.01, Outcome.CLOSED, reused=True)
     found = only(story)
     assert found.cause is Cause.STOPPED_IN_HAND
     assert "after the request had arrived" in found.text
+
+
+def test_request_that_was_in_the_socket_and_not_read_crossed_the_close() -> None:
+    story = Story()
+    story.connection(40001, "rs2").open(5).ask(6.0, "node-1.8").answer(6.1).ask(20.0, "node-1.9").rst(20.01)
+    story.request("node-1.9", 20.0, 20.02, Outcome.RESET, reused=True)
+    found = only(story)
+    assert found.cause is Cause.CLOSED_UNDER_WAY
+    assert "before it was read" in found.text
+
+
+def test_connection_that_a_stopping_server_never_accepted_is_of_the_health_window() -> None:
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20.1)
+    story.fails("rs2", 33)
+    story.connection(40001, "rs2").open(20.0).ask(20.01, "go-1.9").rst(20.1)
+    story.request("go-1.9", 20.0, 20.11, Outcome.RESET)
+    found = only(story)
+    assert found.cause is Cause.HEALTH_WINDOW
+    assert "as it stopped, and the box still bound it" in found.text
 
 
 def test_answer_that_is_cut_is_a_server_stopped_with_the_request_in_hand() -> None:
