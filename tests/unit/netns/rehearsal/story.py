@@ -31,6 +31,10 @@ PLACES = Places(
 CONFIG = LabConfig()
 
 
+def _request(method: str, name: str) -> bytes:
+    return f"{method} /?{name} HTTP/1.1\r\nHost: {VIP}\r\n\r\n".encode()
+
+
 @dataclass
 class Connection:
     """One connection; each method is a segment sent at a time, seen along its way as far as `to`."""
@@ -39,6 +43,7 @@ class Connection:
     port: int
     server: str
     seq: int = 1000
+    asked: str = ""
 
     def syn(self, at: float, *, to: str = "server") -> Connection:
         self._to_server(at, SYN, 1000, b"", to)
@@ -49,14 +54,16 @@ class Connection:
         return self._to_client(at, SYN | ACK, 5000)
 
     def ask(self, at: float, name: str, *, method: str = "GET", to: str = "server") -> Connection:
-        payload = f"{method} /?{name} HTTP/1.1\r\nHost: {VIP}\r\n\r\n".encode()
+        payload = _request(method, name)
+        if self.asked not in ("", name):  # the same name once more is a retransmission
+            self.seq += len(_request(method, self.asked))
+        self.asked = name
         self._to_server(at, ACK, self.seq, payload, to)
         return self
 
     def took(self, at: float, name: str, *, method: str = "GET") -> Connection:
         """The server's kernel acknowledges the request."""
-        payload = f"{method} /?{name} HTTP/1.1\r\nHost: {VIP}\r\n\r\n".encode()
-        return self._to_client(at, ACK, 5001, ack=self.seq + len(payload))
+        return self._to_client(at, ACK, 5001, ack=self.seq + len(_request(method, name)))
 
     def answer(self, at: float, text: bytes = b"HTTP/1.1 200 OK\r\n\r\nrs1\n") -> Connection:
         return self._to_client(at, ACK, 5001, text)
@@ -78,6 +85,10 @@ class Connection:
 
     def open(self, at: float) -> Connection:
         return self.syn(at).syn_ack(at + 3 * HOP)
+
+    def used(self, at: float) -> Connection:
+        """Opened, and a first request answered over it."""
+        return self.open(at).ask(at + 0.1, "first").answer(at + 0.2)
 
     @property
     def _end(self) -> str:

@@ -122,7 +122,7 @@ def test_errors_after_a_server_is_put_back_are_dated_by_that() -> None:
 def test_methods_of_what_a_close_hit_are_named() -> None:
     story = Story()
     story.loses("rs2", Fact.LISTENING, 20)
-    story.connection(40001, "rs2").open(5).fin(20.0).ask(20.0005, "node-1.9", method="POST").rst(20.004)
+    story.connection(40001, "rs2").used(5).fin(20.0).ask(20.0005, "node-1.9", method="POST").rst(20.004)
     story.request("node-1.9", 20.0, 20.01, Outcome.RESET, method="POST", reused=True)
     (one,) = advice(story)
     assert one.text.startswith("1 request (POST) on the wire when rs2 closed")

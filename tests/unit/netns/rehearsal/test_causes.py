@@ -43,7 +43,7 @@ def test_refusal_by_a_server_that_listens_is_not_explained_away() -> None:
 def test_request_over_a_connection_that_the_server_had_closed_is_a_stuck_session() -> None:
     story = Story()
     story.loses("rs2", Fact.LISTENING, 20)
-    story.connection(40001, "rs2").open(5).fin(20.0).ask(27.0, "aiohttp-1.9", method="POST").rst(27.004)
+    story.connection(40001, "rs2").used(5).fin(20.0).ask(27.0, "aiohttp-1.9", method="POST").rst(27.004)
     story.request("aiohttp-1.9", 27.0, 27.01, Outcome.RESET, method="POST", reused=True)
     found = only(story)
     assert found.cause is Cause.STUCK_SESSION
@@ -53,7 +53,7 @@ def test_request_over_a_connection_that_the_server_had_closed_is_a_stuck_session
 def test_fin_that_crosses_a_request_is_a_close_under_way() -> None:
     story = Story()
     story.loses("rs2", Fact.LISTENING, 20)
-    story.connection(40001, "rs2").open(5).fin(20.0).ask(20.0005, "node-1.9", method="POST").rst(20.004)
+    story.connection(40001, "rs2").used(5).fin(20.0).ask(20.0005, "node-1.9", method="POST").rst(20.004)
     story.request("node-1.9", 20.0, 20.01, Outcome.RESET, method="POST", reused=True)
     found = only(story)
     assert found.cause is Cause.CLOSED_UNDER_WAY
@@ -63,7 +63,7 @@ def test_fin_that_crosses_a_request_is_a_close_under_way() -> None:
 def test_close_after_the_request_had_arrived_is_a_server_stopped_with_it_in_hand() -> None:
     story = Story()
     story.loses("rs2", Fact.LISTENING, 20)
-    story.connection(40001, "rs2").open(5).ask(6.0, "node-1.8").answer(6.1).ask(19.0, "node-1.9").fin(20.0)
+    story.connection(40001, "rs2").used(5).ask(19.0, "node-1.9").fin(20.0)
     story.request("node-1.9", 19.0, 20.01, Outcome.CLOSED, reused=True)
     found = only(story)
     assert found.cause is Cause.STOPPED_IN_HAND
@@ -72,7 +72,7 @@ def test_close_after_the_request_had_arrived_is_a_server_stopped_with_it_in_hand
 
 def test_request_that_was_in_the_socket_and_not_read_crossed_the_close() -> None:
     story = Story()
-    story.connection(40001, "rs2").open(5).ask(6.0, "node-1.8").answer(6.1).ask(20.0, "node-1.9").rst(20.01)
+    story.connection(40001, "rs2").used(5).ask(20.0, "node-1.9").rst(20.01)
     story.request("node-1.9", 20.0, 20.02, Outcome.RESET, reused=True)
     found = only(story)
     assert found.cause is Cause.CLOSED_UNDER_WAY
@@ -113,7 +113,7 @@ def test_silence_of_a_server_whose_vip_is_down_is_the_vip(new: bool) -> None:
     if new:
         story.connection(40001, "rs2").syn(25.0).syn(26.0)
     else:
-        kept = story.connection(40001, "rs2").open(5).ask(6.0, "curl-1.3").answer(6.1)
+        kept = story.connection(40001, "rs2").used(5)
         kept.ask(25.0, "curl-1.4").ask(25.3, "curl-1.4")
     story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT, reused=not new)
     found = only(story)
@@ -141,7 +141,7 @@ def test_request_that_a_server_being_taken_out_does_not_answer_is_a_stuck_sessio
     story = Story()
     story.loses("rs2", Fact.HEALTH_FILE, 20)
     story.fails("rs2", 33)
-    kept = story.connection(40001, "rs2").open(5).ask(6.0, "curl-1.3").answer(6.1)
+    kept = story.connection(40001, "rs2").used(5)
     kept.ask(40.0, "curl-1.4").took(40.003, "curl-1.4")
     story.request("curl-1.4", 40.0, 42.0, Outcome.TIMEOUT, reused=True)
     assert only(story).cause is Cause.STUCK_SESSION
@@ -222,7 +222,7 @@ def test_retry_of_a_library_counts_and_its_last_attempt_decides() -> None:
     story = Story()
     story.loses("rs2", Fact.LISTENING, 20)
     story.fails("rs2", 33)
-    story.connection(40001, "rs2").open(5).fin(20.0).ask(20.0005, "node-1.9").rst(20.004)
+    story.connection(40001, "rs2").used(5).fin(20.0).ask(20.0005, "node-1.9").rst(20.004)
     story.connection(40002, "rs2").syn(20.01).refuse(20.014)
     story.request("node-1.9", 20.0, 20.02, Outcome.REFUSED, reused=True)
     found = only(story)
