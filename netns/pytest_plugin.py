@@ -42,7 +42,6 @@ SPEED = 20.0
 KEPT = "l4lab-failures"
 
 _Directory = pytest.StashKey[Path]()
-_FIXTURES = {"l4lab", "l4box", "keepalive_clients", "capture"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -67,7 +66,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if _FIXTURES & set(getattr(item, "fixturenames", ())):
+        if "l4lab" in getattr(item, "fixturenames", ()):
             item.add_marker("l4lab")
 
 
@@ -190,9 +189,9 @@ def l4lab(request: pytest.FixtureRequest) -> Iterator[L4Lab]:
 
 
 @pytest.fixture(autouse=True)
-def _whole_lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _whole_l4lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Before each test that uses the lab: it is whole, and there is a directory for what the test leaves."""
-    if not _FIXTURES & set(request.fixturenames):
+    if "l4lab" not in request.fixturenames:
         return
     found: L4Lab = request.getfixturevalue("l4lab")
     found.directory = tmp_path_factory.mktemp("l4lab")

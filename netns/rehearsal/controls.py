@@ -13,11 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote
 
 from netns.errors import LabError
 from netns.web import installed
+
+HTTP_ERROR: Final = 22
+"""curl's exit code for a refusal, whose reason it has printed."""
 
 Action = Callable[[str, Sequence[str]], str]
 """Takes the server and the command's words, gives what to print; LabError says why it can't be done."""
@@ -60,12 +63,15 @@ class Controls:
 
 
 def _script(socket: Path, server: str, name: str) -> str:
-    curl = shlex.join([installed("curl") or "curl", "-q", "-sS", "--fail-with-body", "--noproxy", "*"])
+    curl = shlex.join([installed("curl") or "curl", "-q", "-s", "--fail-with-body", "--noproxy", "*"])
     return (
         "#!/bin/sh\n"
         f"url=http://l4lab/{server}/{name}\n"
         'for word in "$@"; do url="$url/$word"; done\n'
-        f'exec {curl} --unix-socket {shlex.quote(str(socket))} -X POST "$url"\n'
+        f'{curl} --unix-socket {shlex.quote(str(socket))} -X POST "$url" && exit\n'
+        "rc=$?\n"
+        f'[ $rc = {HTTP_ERROR} ] || echo "{name}: the rehearsal does not answer" >&2\n'
+        "exit $rc\n"
     )
 
 

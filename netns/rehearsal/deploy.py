@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,8 +58,10 @@ class Deploy:
 def environment(lab: Lab, server: str, commands: Mapping[str, str]) -> dict[str, str]:
     """What a deploy script finds, beside the environment that l4lab was started in."""
     node, served = lab.node(server), lab.web(server)
+    found = web.environment()
     return {
-        **web.environment(),
+        **found,
+        "PATH": f"{found['PATH']}:{Path(sys.executable).parent}",  # l4lab and l4box may be in a venv
         "L4LAB_NAME": lab.name,
         "L4LAB_SPEED": f"{lab.config.speed:g}",
         "L4LAB_SERVER": server,

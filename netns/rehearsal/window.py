@@ -6,7 +6,7 @@ new flows go to it: the health window (SPEC §4). A deploy that stops the server
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ class Window:
 
     server: str
     failing: float
-    """When it began to fail its check: its health file went, or nothing listened, or its VIP was down."""
+    """When it began to fail its check: its health file went, or nothing listened, or its VIP was down. Where
+    the box had found it FAILED before any of these, its last good check."""
     health_off: float | None
     stopped: float | None
     """When it stopped taking connections: nothing listened, or its VIP was down."""
@@ -67,7 +68,11 @@ def window(server: str, recording: Recording, history: History, config: LabConfi
         return None
     stop = stops[0] if stops else None
     out = next((band for band in history.bands(server) if not band.bound and band.ended > failing), None)
-    unbound = max(out.started, failing) if out is not None else None
+    if out is not None and out.started < failing:
+        # Its checks failed before it lacked anything: from some moment on after its last good one.
+        good = (event["at"] for event in _checks(recording.events, server, service.name) if _well(event))
+        failing = max((at for at in good if at < out.started), default=out.started)
+    unbound = out.started if out is not None else None
     needed_s = unbound - failing if unbound is not None else _computed(server, failing, recording, service)
     back = next(
         (band for band in history.bands(server) if band.bound and out and band.started >= out.ended), None
@@ -88,18 +93,18 @@ def window(server: str, recording: Recording, history: History, config: LabConfi
 def _computed(server: str, failing: float, recording: Recording, service: LabVirtualServer) -> float:
     """From the server's next check, which would have been the first miss; a retry takes an interval more."""
     check = service.health_check
-    following = min(
-        _checks(recording.events, server, service.name, failing), default=failing + check.interval_s
-    )
+    later = (one["at"] for one in _checks(recording.events, server, service.name) if one["at"] >= failing)
+    following = float(min(later, default=failing + check.interval_s))
     return following - failing + (misses(service) - 1) * check.interval_s
 
 
-def _checks(events: Iterable[dict[str, Any]], server: str, service: str, since: float) -> Iterable[float]:
+def _checks(events: Iterable[dict[str, Any]], server: str, service: str) -> Iterable[dict[str, Any]]:
     return (
-        float(event["at"])
+        event
         for event in events
-        if event["kind"] == "probe"
-        and event["server"] == server
-        and event["virtual_server"] == service
-        and event["at"] >= since
+        if event["kind"] == "probe" and event["server"] == server and event["virtual_server"] == service
     )
+
+
+def _well(event: Mapping[str, Any]) -> bool:
+    return bool(event["outcome"] == "success")

@@ -182,7 +182,7 @@ class Story:
 
     def probe(self, server: str, at: float, detail: str) -> None:
         event = {"kind": "probe", "server": server, "virtual_server": "web", "detail": detail, "at": at}
-        self.events.append(event)
+        self.events.append({**event, "outcome": "success" if detail == "200" else "failure"})
 
     def loses(self, server: str, fact: Fact, began: float, ended: float | None = None) -> None:
         self.changes.append(Change(began, server, fact, holds=False))

@@ -86,11 +86,21 @@ def test_window_is_computed_from_the_next_check_where_the_server_was_back_too_so
     assert one.needed_s == pytest.approx(6.2 + 10)
 
 
+def test_server_whose_checks_alone_were_refused_is_out_from_its_last_good_one_on() -> None:
+    story = Story()
+    for at, detail in ((12.0, "200"), (22.0, "refused"), (32.0, "refused")):
+        story.probe("rs2", at, detail)
+    story.fails("rs2", 32.0, until=45.0)
+    story.loses("rs2", Fact.LISTENING, 34.0, 38.0)
+    (one,) = windows(story, lab(kind="l4"))
+    assert (one.failing, one.unbound, one.needed_s, one.waited_s) == (12.0, 32.0, 20.0, 22.0)
+
+
 def test_server_that_nothing_happened_to_has_no_window() -> None:
     assert windows(Story(), CONFIG) == []
 
 
-def test_file_put_back_before_the_stop_is_no_window_of_a_stop_long_after() -> None:
+def test_vip_that_goes_and_stays_away_is_a_stop_without_a_start() -> None:
     story = Story()
     story.loses("rs2", Fact.VIP, 20.0)
     (one,) = windows(story, CONFIG)
