@@ -93,7 +93,6 @@ class L4Lab:
         self.lab = lab
         self.directory = Path()
         """Of the test that runs: its reports and captures."""
-        self._rehearsals = 0
 
     def rehearse(
         self,
@@ -113,8 +112,7 @@ class L4Lab:
         from netns.rehearsal.play import rehearse
         from netns.report import write
 
-        self._rehearsals += 1
-        report = self.directory / f"rehearsal-{self._rehearsals}"
+        report = self.directory / f"rehearsal-{len(list(self.directory.glob('rehearsal-*'))) + 1}"
         order = ordered(
             self.lab.config,
             command,

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from netns.recording import Outcome, Recording
-from netns.report import write
+from netns.rehearsal.sweep import Combination, Repetition, Sweep, phases
+from netns.report import write, write_sweep
 from tests import recordings
 from tests.integration.browser import Page, chromium
+from tests.unit.netns.rehearsal import story
 
 pytestmark = pytest.mark.integration
 
@@ -99,3 +101,49 @@ def test_it_prints(page: Page, tmp_path: Path) -> None:
     page.print(tmp_path / "report.pdf")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
     assert page.complaints == []
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_rehearsals_page_says_why_and_what_would_have_helped(
+    page: Page, tmp_path: Path, width: int
+) -> None:
+    found = story.hasty()
+    page.open(write(found.recording, tmp_path, found), width=width)
+    assert page.complaints == []
+    assert page.asked == [(tmp_path / "report.html").as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    text = page.evaluate("document.body.innerText")
+    assert "Wait at least 20\N{NO-BREAK SPACE}s" in text
+    assert "new flow in the health window" in text
+    assert "<b>curl</b>-1" in text
+    tips = page.evaluate("[...document.querySelectorAll('.failure')].map(mark => mark.dataset.tip)")
+    assert len(tips) == found.lost > 0
+    assert all("nothing listened there" in tip for tip in tips)
+    lacks = page.evaluate("[...document.querySelectorAll('.lack[data-tip]')].map(mark => mark.dataset.tip)")
+    assert lacks == [
+        "rs2: health file gone, 20.0 s to 45.0 s (25.0 s)",
+        "rs2: nothing listens, 27.3 s to 40.0 s (12.7 s)",
+    ]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+def test_a_sweeps_page_shows_each_rehearsal_and_leads_to_its_report(
+    page: Page, tmp_path: Path, width: int, dark: bool
+) -> None:
+    found = story.hasty()
+    repetitions = [
+        replace(Repetition.of(found, phase_s, f"run-{number:02}"), passed=number % 2 == 0)
+        for number, phase_s in enumerate(phases(10.0, 10))
+    ]
+    swept = Sweep(("./deploy.sh", "{server}"), 20.0, (Combination({"retries": 1}, 20.0, tuple(repetitions)),))
+    page.open(write_sweep(swept, tmp_path), width=width, dark=dark)
+    assert page.complaints == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    links = page.evaluate(
+        "[...document.querySelectorAll('.columns a')].map(link => link.getAttribute('href'))"
+    )
+    assert links == [f"run-{number:02}/report.html" for number in range(10)]
+    dots = page.evaluate("[...document.querySelectorAll('.mark .needed')].length")
+    assert dots == 10
+    assert "5 of 10 failed" in page.evaluate("document.querySelector('.verdict').textContent")

@@ -5,14 +5,18 @@ Time is in box seconds, and each hop takes HOP. A client is 10.80.4.2, the serve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from netns.config import LabConfig
-from netns.recording import Change, Fact, Outcome, Recording, Request
+from netns.recording import Change, Expectation, Fact, Outcome, Recording, Request
+from netns.rehearsal.advice import advise
 from netns.rehearsal.causes import Explained, explain
+from netns.rehearsal.deploy import Deploy
 from netns.rehearsal.flows import Places, Wire
 from netns.rehearsal.history import History
+from netns.rehearsal.result import Rehearsal
+from netns.rehearsal.window import window
 from netns.wire import ACK, FIN, RST, SYN, Segment
 
 HOP = 0.001
@@ -216,6 +220,39 @@ class Story:
     def history(self) -> History:
         return History(self.recording(), late_s=0.05, box_ended=self.box_ended)
 
+    def rehearsal(self, *deploys: Deploy) -> Rehearsal:
+        """What a rehearsal of this run would give."""
+        recording, history, explained = self.recording(), self.history(), self.explained()
+        found = [window(server, recording, history, CONFIG) for server in ADDRESS]
+        windows = tuple(one for one in found if one is not None)
+        lost = Expectation(
+            "no request is lost", recording.lost == 0, f"{recording.lost} of {len(self.requests)}"
+        )
+        return Rehearsal(
+            replace(recording, expectations=(lost,)),
+            deploys,
+            explained,
+            windows,
+            advise(explained, windows, history, CONFIG),
+        )
+
     def explained(self) -> tuple[Explained, ...]:
         wire = Wire(PLACES, self.segments)
         return explain(self.requests, wire, self.history(), slack_s=0.05)
+
+
+def hasty() -> Rehearsal:
+    """rs2 is stopped 7.3 s after its health file went, and unbound 6.1 s after that."""
+    story = Story()
+    story.loses("rs2", Fact.HEALTH_FILE, 20.0, 45.0)
+    story.loses("rs2", Fact.LISTENING, 27.3, 40.0)
+    story.fails("rs2", 33.4, until=46.0)
+    for number in range(40):
+        at, port = 2.0 + number * 2, 40000 + number
+        if 27.3 < at < 33.4 and number % 2:
+            story.connection(port, "rs2").syn(at).refuse(at + 0.004)
+            story.request(f"urllib3-1.{number}", at - 0.01, at + 0.01, Outcome.REFUSED)
+        else:
+            story.request(f"<b>curl</b>-1.{number}", at - 0.01, at + 0.01, Outcome.OK, status=200, port=port)
+    deploy = Deploy("rs2", ("./deploy.sh", "rs2"), 19.9, 45.1, 0, "copying <files>\nreloading")
+    return story.rehearsal(deploy)
