@@ -39,7 +39,7 @@ test: ## every test: the core alone, then the box and lab on this kernel (root)
 	@scripts/setup test
 	@$(DOCTOR)
 	$(UNIT)
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest tests/integration examples
 
 test-unit: ## the core's tests, every branch of it covered
 	@scripts/setup dev
