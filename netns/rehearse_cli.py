@@ -161,7 +161,7 @@ def _sweep(
             if directory is not None:
                 reports.write(found.recording, directory, found)
             repetitions.append(Repetition.of(found, phase_s, name if directory is not None else ""))
-        combinations.append(Combination(varied, worst_of(lab, order.servers), tuple(repetitions)))
+        combinations.append(Combination(varied, interval_s, worst_of(lab, order.servers), tuple(repetitions)))
     swept = Sweep(order.command, config.speed, tuple(combinations))
     if report is not None:
         _say(f"{reports.write_sweep(swept, report)}: the sweep, and a report of each rehearsal")

@@ -60,6 +60,8 @@ class Combination:
     """The repetitions with the same settings."""
 
     varied: Varied
+    interval_s: float
+    """Of the health checks."""
     worst_s: float
     """The longest that the box can take to unbind a server, by these settings."""
     repetitions: tuple[Repetition, ...]
@@ -84,6 +86,11 @@ class Combination:
     def smallest_wait_s(self) -> float | None:
         """The smallest wait, from failing the check to the stop, that would have lost nothing in any run."""
         return max((window.needed_s for window in self.windows), default=None)
+
+    @property
+    def step_s(self) -> float:
+        """How far apart the moments are: by so much the smallest wait may be too small."""
+        return self.interval_s / len(self.repetitions)
 
     @property
     def waited_s(self) -> tuple[float, float] | None:
@@ -131,6 +138,7 @@ def _document(one: Combination) -> dict[str, Any]:
         "failure_probability": one.failures / len(one.repetitions),
         "failure_interval": [round(bound, 3) for bound in one.failure_interval],
         "smallest_wait_s": one.smallest_wait_s,
+        "step_s": one.step_s,
         "worst_s": one.worst_s,
         "waited_s": one.waited_s,
         "causes": one.causes,
@@ -204,7 +212,7 @@ def sentence(one: Combination) -> str:
     text = (
         f"{settings}A wait of {smallest:.1f} s before the stop is the smallest that would have lost nothing"
     )
-    text += f" ({how})"
+    text += f", give or take the sweep's step of {one.step_s:g} s ({how})"
     if one.waited_s is not None:
         text += f"; the script waited {one.waited_s[0]:.1f} to {one.waited_s[1]:.1f} s"
     return f"{text}. By its settings the box needs at most {one.worst_s:g} s"

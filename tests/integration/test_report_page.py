@@ -136,7 +136,9 @@ def test_a_sweeps_page_shows_each_rehearsal_and_leads_to_its_report(
         replace(Repetition.of(found, phase_s, f"run-{number:02}"), passed=number % 2 == 0)
         for number, phase_s in enumerate(phases(10.0, 10))
     ]
-    swept = Sweep(("./deploy.sh", "{server}"), 20.0, (Combination({"retries": 1}, 20.0, tuple(repetitions)),))
+    swept = Sweep(
+        ("./deploy.sh", "{server}"), 20.0, (Combination({"retries": 1}, 10.0, 20.0, tuple(repetitions)),)
+    )
     page.open(write_sweep(swept, tmp_path), width=width, dark=dark)
     assert page.complaints == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width

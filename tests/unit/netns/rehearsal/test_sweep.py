@@ -28,7 +28,7 @@ def repetition(phase_s: float, needed_s: float, waited_s: float, *, measured: bo
 
 
 def combination(*repetitions: Repetition) -> Combination:
-    return Combination({}, 20.0, repetitions)
+    return Combination({}, 10.0, 20.0, repetitions)
 
 
 def test_moments_are_spread_evenly_over_the_interval() -> None:
@@ -45,6 +45,7 @@ def test_smallest_wait_is_the_longest_that_was_needed() -> None:
     assert one.causes == {"window": 5}
     assert "19.0 s" in sentence(one)
     assert "2 of 3 seen" in sentence(one)
+    assert one.step_s == pytest.approx(10 / 3)
 
 
 def test_deploy_that_takes_no_server_out_has_no_wait() -> None:
