@@ -27,6 +27,10 @@ UNREAD_S: Final = 0.02
 sooner after its arrival crossed the close, on a server that was closing idle connections."""
 
 
+UNSEEN_S: Final = 0.05
+"""Real seconds that a client may take to see what its kernel has been told."""
+
+
 class Cause(Enum):
     """Why a request was lost or slow, in the order of how much a deploy can do about it."""
 
@@ -196,6 +200,9 @@ def _refused(attempt: Attempt, history: History) -> tuple[Cause, str]:
 def _ended_by_server(attempt: Attempt, history: History) -> tuple[Cause, str]:
     server, arrived, closed, told = attempt.server, attempt.arrived, attempt.closed, attempt.told
     how = "reset" if attempt.fate is Fate.RESET else "closed"
+    if told is not None and 0 < attempt.sent - told < UNSEEN_S * history.speed:
+        text = f"{server} {how} the connection {seconds(attempt.sent - told)} before the request left"
+        return Cause.CLOSED_UNDER_WAY, f"{text}, too late for the client to see"
     if told is not None and told < attempt.sent:
         text = f"sent over a connection that {server} had closed {seconds(attempt.sent - told)} before"
         return Cause.STUCK_SESSION, text

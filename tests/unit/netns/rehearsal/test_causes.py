@@ -70,6 +70,16 @@ def test_close_after_the_request_had_arrived_is_a_server_stopped_with_it_in_hand
     assert "after the request had arrived" in found.text
 
 
+def test_fin_that_the_client_has_had_no_time_to_see_is_a_close_under_way() -> None:
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20)
+    story.connection(40001, "rs2").used(5).fin(20.0).ask(20.02, "node-1.9").rst(20.024)
+    story.request("node-1.9", 20.02, 20.03, Outcome.RESET, reused=True)
+    found = only(story)
+    assert found.cause is Cause.CLOSED_UNDER_WAY
+    assert "too late for the client to see" in found.text
+
+
 def test_request_that_was_in_the_socket_and_not_read_crossed_the_close() -> None:
     story = Story()
     story.connection(40001, "rs2").used(5).ask(20.0, "node-1.9").rst(20.01)
