@@ -66,7 +66,7 @@ lock: ## bring the locks up to pyproject.toml; ARGS=--upgrade takes the newest o
 	@scripts/setup dev
 	$(LOCK) -o requirements-build.txt requirements-build.in
 	$(LOCK) --generate-hashes -o requirements.txt pyproject.toml
-	$(LOCK) --generate-hashes -c requirements.txt --extra clients --extra test --extra check --extra dev \
+	$(LOCK) --generate-hashes -c requirements.txt --extra clients --extra web --extra test --extra check --extra dev \
 		-o requirements-dev.txt pyproject.toml
 
 clean: ## remove .venv, caches and build output (lab-down first)

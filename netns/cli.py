@@ -159,10 +159,10 @@ def execute(name: str | None, node: str, command: tuple[str, ...]) -> None:
 @click.option(
     "--signal",
     "how",
-    type=click.Choice(["quit", "term", "kill"]),
-    default="quit",
+    type=click.Choice(["graceful", "abrupt", "kill", "kill-main", "quit", "term"]),
+    default="graceful",
     show_default=True,
-    help="What `stop` sends; quit is graceful.",
+    help="How `stop` does it: by the kind's own signal (l4lab web list), SIGKILL, or one of that name.",
 )
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds that `stop` waits.")
 @click.option("--vip", help="For vip-down and vip-up: only this VIP.")
@@ -174,7 +174,7 @@ def execute(name: str | None, node: str, command: tuple[str, ...]) -> None:
 def server(name: str | None, how: str, timeout: float, vip: str | None, server: str, action: str) -> None:
     """Do to a web server what a deploy does: rename its health file, take its VIP down, stop it.
 
-    kill is SIGKILL to all its processes.
+    kill is SIGKILL to all its processes, stop --signal kill-main to the main one only.
     """
     from netns.web import StopSignal
 
@@ -191,7 +191,9 @@ def server(name: str | None, how: str, timeout: float, vip: str | None, server: 
         case "vip-up":
             lab.vip_up(server, address)
         case "stop":
-            changed = lab.stop(server, StopSignal[how.upper()], timeout_s=timeout)
+            changed = lab.stop(server, StopSignal(how), timeout_s=timeout)
+            if left := lab.running(f"web {server}"):
+                say(f"{server}: left running: {', '.join(f'pid {pid}' for pid in left)}")
         case "start":
             changed = lab.start(server)
         case "kill":
@@ -204,14 +206,12 @@ def server(name: str | None, how: str, timeout: float, vip: str | None, server: 
 @click.argument("action", type=click.Choice(["stop", "start", "kill"]))
 def box_command(name: str | None, action: str) -> None:
     """Stop, start or kill the box's daemon."""
-    from netns.web import StopSignal
-
     lab = _lab(name)
     match action:
         case "stop":
             changed = lab.stop_box()
         case "kill":
-            changed = lab.stop_box(StopSignal.KILL)
+            changed = lab.stop_box(signal.SIGKILL)
         case _:
             changed = lab.start_box()
     say(f"box: {action}" + ("" if changed else ": it was so already"))

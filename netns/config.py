@@ -7,9 +7,11 @@ server with the article's settings.
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path, PurePosixPath
+from signal import Signals
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
@@ -53,12 +55,56 @@ ServerName = Annotated[
 """A server's name is also its interface's at the router: at most 15 characters (IFNAMSIZ)."""
 
 
+WebKind = Literal["nginx", "apache", "gunicorn", "uvicorn", "node", "builtin"]
+"""The kinds of web server that the lab knows (netns/web)."""
+
+
+def _signal(name: str) -> str:
+    short = name.removeprefix("SIG")
+    if f"SIG{short}" not in Signals.__members__:
+        raise ValueError(
+            f"{name!r} is no signal's name: TERM, QUIT, INT, HUP, KILL and others of signal(7) are"
+        )
+    return short
+
+
+SignalName = Annotated[str, AfterValidator(_signal)]
+
+
+def _words(command: str) -> str:
+    if not shlex.split(command):  # ValueError: a quotation that is not closed
+        raise ValueError("an empty command: a program and its arguments are allowed")
+    return command
+
+
 class Server(Strict):
-    """A web server node. Without `web` it is nginx where nginx is installed, else the built-in one."""
+    """A web server node: of a kind, or the user's own by its command (netns/web/own.py).
+
+    Without either it is nginx where nginx is installed, else the built-in one.
+    """
 
     name: ServerName
-    web: Literal["nginx", "builtin"] | None = None
+    web: WebKind | None = None
+    command: Annotated[str, AfterValidator(_words)] | None = None
+    directory: Path | None = Field(
+        default=None, description="where `command` runs; by default where lab.toml is"
+    )
+    graceful_signal: SignalName | None = Field(
+        default=None, description="has `command` finish what is in hand and end; by default TERM"
+    )
+    abrupt_signal: SignalName | None = Field(
+        default=None, description="ends `command` at once; by default KILL, to all of its processes"
+    )
     weight: Annotated[int, Field(ge=1, le=65535)] = 1
+
+    @model_validator(mode="after")
+    def _one_server(self) -> Self:
+        if self.command is not None and self.web is not None:
+            raise ValueError(f'web = "{self.web}" and command exclude each other: one of them is allowed')
+        for key in ("directory", "graceful_signal", "abrupt_signal"):
+            if self.command is None and getattr(self, key) is not None:
+                raise ValueError(f"{key} is for a server with a command, and {self.name!r} has none")
+        return self
 
 
 class LabVirtualServer(VirtualServer):
@@ -229,4 +275,13 @@ def load(path: Path | None, *, name: str | None = None, speed: float | None = No
     document.update({key: value for key, value in (("name", name), ("speed", speed)) if value is not None})
     config = parse(LabConfig, document, source)
     config.box_config(source)
-    return config
+    return _placed(config, path.parent.resolve() if path is not None else Path.cwd())
+
+
+def _placed(config: LabConfig, base: Path) -> LabConfig:
+    """`config` with the directories that commands run in made whole: they are given from `base`."""
+    servers = tuple(
+        server.model_copy(update={"directory": base / (server.directory or "")}) if server.command else server
+        for server in config.server
+    )
+    return config.model_copy(update={"server": servers})

@@ -12,7 +12,7 @@ from pyroute2 import IPRoute
 
 from netns import namespace
 from netns.errors import LabError
-from netns.web import SYSTEM_PATH, installed
+from netns.web import KINDS, SYSTEM_PATH, Kind, installed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,6 @@ PACKAGES = (
     Package("iptables", "iptables", True, "the box's queue"),
     Package("nsenter", "util-linux", True, "running things on a node"),
     Package("setsid", "util-linux", True, "the lab's daemons"),
-    Package("nginx", "nginx", False, "the web servers; without it they are the built-in one"),
     Package("tcpdump", "tcpdump", False, "l4lab capture"),
     Package("curl", "curl", False, "clients"),
     Package("ip", "iproute2", False, "looking around on a node: ip, ss"),
@@ -54,6 +53,7 @@ def examine() -> list[Finding]:
     findings = [
         Finding("root", root, True, "yes" if root else "no", "run as root, or by sudo"),
         *(_package(package) for package in PACKAGES),
+        *(_web(kind) for kind in KINDS.values()),
         _binding(),
     ]
     if root:
@@ -72,6 +72,18 @@ def _package(package: Package) -> Finding:
         required=package.required,
         detail=path or f"not installed ({package.purpose})",
         fix=f"apt-get install {package.package}",
+    )
+
+
+def _web(kind: Kind) -> Finding:
+    """None is required: servers are nginx, or the built-in one without it, unless told to be another."""
+    version = kind.version()
+    return Finding(
+        what=kind.name,
+        ok=version is not None,
+        required=False,
+        detail=f"web servers: {version}" if version else f'not installed (servers with web = "{kind.name}")',
+        fix=kind.fix,
     )
 
 

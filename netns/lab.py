@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from ipaddress import IPv4Address
 from pathlib import Path
+from signal import Signals
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lb.config import ConfigError, parse
@@ -121,27 +122,51 @@ class Lab:
         """The VIPs that are on the server's lo now."""
         return apply.held_vips(self._server(server))
 
-    def stop(self, server: str, how: StopSignal = StopSignal.QUIT, *, timeout_s: float = 30.0) -> bool:
-        """Stop the web server and wait until it has ended; whether it ran. KILL goes to all its processes."""
-        return self._stop(f"web {self._server(server).name}", how, timeout_s)
+    def stop(self, server: str, how: StopSignal = StopSignal.GRACEFUL, *, timeout_s: float = 30.0) -> bool:
+        """Stop the web server and wait until it has ended; whether it ran.
+
+        KILL_MAIN waits for the main process only: `running` says what that leaves.
+        """
+        told = self.tell_to_stop(server, how)
+        if told is not None:
+            self.wait_until_stopped(server, how, timeout_s=timeout_s)
+        return told is not None
+
+    def tell_to_stop(self, server: str, how: StopSignal) -> float | None:
+        """Send the web server its signal; when that was, CLOCK_MONOTONIC seconds, None if it does not run."""
+        number = self.web(server).kind.signal(how)
+        started = self._started(f"web {server}")
+        if started is None or (how is StopSignal.KILL_MAIN and started.pid not in process.members(started)):
+            return None
+        to_all = number is Signals.SIGKILL and how is not StopSignal.KILL_MAIN
+        return process.send(started, number, to_all=to_all)
+
+    def wait_until_stopped(self, server: str, how: StopSignal, *, timeout_s: float) -> None:
+        """Return when the web server, having been told, has ended; LabError when it has not in time."""
+        role = f"web {server}"
+        wait = process.wait_for_leader if how is StopSignal.KILL_MAIN else process.wait
+        self._wait_until_ended(role, wait, timeout_s, f"being told to stop ({how.value})")
 
     def start(self, server: str) -> bool:
         """Start the web server and wait until it listens; whether it was stopped."""
         node = self._server(server)
         return self._start(f"web {server}", partial(web.start, self.web(server), node.namespace))
 
-    def stop_box(self, how: StopSignal = StopSignal.TERM, *, timeout_s: float = 10.0) -> bool:
+    def stop_box(self, number: Signals = Signals.SIGTERM, *, timeout_s: float = 10.0) -> bool:
         """Stop the box's daemon; whether it ran."""
-        return self._stop("box", how, timeout_s)
+        started = self._started("box")
+        if started is None or process.send(started, number, to_all=number is Signals.SIGKILL) is None:
+            return False
+        self._wait_until_ended("box", process.wait, timeout_s, number.name)
+        return True
 
     def start_box(self) -> bool:
         """Start the box's daemon and wait until its API answers; whether it was stopped."""
         return self._start("box", partial(box.start, self.name, self.plan.box.namespace, self.directory))
 
     def running(self, role: str) -> list[int]:
-        """The pids of "box" or of "web NAME" that are alive."""
-        made = state.read(self.name)
-        started = made.processes.get(role) if made is not None else None
+        """The pids of "box" or of "web NAME" that are alive, the main process first."""
+        started = self._started(role)
         return process.members(started) if started is not None else []
 
     def capture(
@@ -203,17 +228,21 @@ class Lab:
             raise LabError(f"{name} is not a web server: those are {servers}")
         return node
 
-    def _stop(self, role: str, how: StopSignal, timeout_s: float) -> bool:
+    def _wait_until_ended(
+        self, role: str, wait: Callable[[Process, float], bool], timeout_s: float, after: str
+    ) -> None:
+        started = self._started(role)
+        if started is not None and not wait(started, timeout_s):
+            pids = ", ".join(str(pid) for pid in process.members(started))
+            raise LabError(f"{role} still runs {timeout_s:g} s after {after} (pid {pids})")
+        if not self.running(role):
+            self.drop(role)  # stopped on purpose: `status` tells that from one that died
+
+    def _started(self, role: str) -> Process | None:
+        """What was started for that and is alive, be it what its dead main process has left."""
         made = state.read(self.name)
         started = made.processes.get(role) if made is not None else None
-        if started is None or not process.members(started):
-            return False
-        process.send(started, how.value, to_all=how is StopSignal.KILL)
-        if not process.wait(started, timeout_s):
-            pids = ", ".join(str(pid) for pid in process.members(started))
-            raise LabError(f"{role} still runs {timeout_s:g} s after SIG{how.name} (pid {pids})")
-        self.drop(role)  # stopped on purpose: `status` tells that from one that died
-        return True
+        return started if started is not None and process.members(started) else None
 
     def _start(self, role: str, start: Callable[[Record], Process]) -> bool:
         with state.lock(self.name):

@@ -7,10 +7,12 @@ session, by the namespace, and by the leader's start time (proc(5), /proc/PID/st
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,8 +108,12 @@ def members(process: Process) -> list[int]:
     )
 
 
-def send(process: Process, number: signal.Signals, *, to_all: bool = False) -> None:
-    """Signal the leader, or all of its session; those left of it when the leader is dead."""
+def send(process: Process, number: signal.Signals, *, to_all: bool = False) -> float | None:
+    """Signal the leader, or all of its session; those left of it when the leader is dead.
+
+    When the first was, in CLOCK_MONOTONIC seconds; None when none was alive.
+    """
+    sent: float | None = None
     alive = members(process)
     chosen = alive if to_all or process.pid not in alive else [process.pid]
     for pid in chosen:
@@ -118,21 +124,50 @@ def send(process: Process, number: signal.Signals, *, to_all: bool = False) -> N
         try:
             # Asked again now that the handle holds the pid: it can't have changed hands in between.
             if pid in members(process):
+                now = time.monotonic()
                 signal.pidfd_send_signal(handle, number)
+                sent = sent or now
         except ProcessLookupError:
             pass
         finally:
             os.close(handle)
+    return sent
 
 
 def wait(process: Process, timeout_s: float) -> bool:
     """Whether `process` and its descendants have ended within `timeout_s`."""
     deadline = time.monotonic() + timeout_s
-    while members(process):
-        if time.monotonic() > deadline:
+    while alive := members(process):
+        left_s = deadline - time.monotonic()
+        if left_s < 0:
             return False
-        time.sleep(POLL_S)
+        _wait_for_an_end(alive, left_s)
     return True
+
+
+def wait_for_leader(process: Process, timeout_s: float) -> bool:
+    """Whether the leader has ended within `timeout_s`, whatever it leaves running."""
+    deadline = time.monotonic() + timeout_s
+    while process.pid in members(process):
+        left_s = deadline - time.monotonic()
+        if left_s < 0:
+            return False
+        _wait_for_an_end([process.pid], left_s)
+    return True
+
+
+def _wait_for_an_end(pids: Sequence[int], timeout_s: float) -> None:
+    """Return when one of the processes has ended: the kernel says so at once, and /proc only when asked."""
+    ends = select.poll()
+    with ExitStack() as held:
+        for pid in pids:
+            try:
+                handle = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return
+            held.callback(os.close, handle)
+            ends.register(handle, select.POLLIN)
+        ends.poll(timeout_s * 1000)
 
 
 def last_lines(log: Path | str, count: int = 15) -> str:

@@ -270,10 +270,17 @@ class Run:
 
     def stop(self, server: str, how: str | None = None) -> tuple[float, float]:
         """Stop the web server, as the setting `stop` says unless told how; when that began, and ended."""
-        signal = StopSignal[(how or str(self.settings.get("stop", "quit"))).upper()]
-        began = self._step(f"web server told to stop (SIG{signal.name})", server)
-        self.lab.stop(server, signal)
-        return began, self._step("web server has ended", server)
+        stop = StopSignal(how or self.settings.get("stop", "graceful"))
+        number = self.lab.web(server).kind.signal(stop)
+        began = self._step(f"web server told to stop ({stop.value}: {number.name})", server)
+        self.lab.stop(server, stop)
+        left = self.lab.running(f"web {server}")
+        ended = (
+            f"main process of the web server has ended, {len(left)} run on"
+            if left
+            else "web server has ended"
+        )
+        return began, self._step(ended, server)
 
     def start(self, server: str) -> float:
         """Start the web server; when it listened."""

@@ -6,7 +6,7 @@ A scenario is a file of the folder `netns/scenarios`, or any other Python file:
 
     The intent: what it shows.
     '''
-    SETTINGS = {"stop": ("quit", "term", "kill"), "watch_s": 30.0}  # choices, the first the default; a number
+    SETTINGS = {"stop": ("graceful", "abrupt", "kill"), "watch_s": 30.0}  # choices, first the default
     CLIENTS = "curl:20"  # netns/clients/kinds.py
     CAPTURE = "tcp or icmp"  # pcap-filter(7)
 

@@ -54,7 +54,9 @@ def list_command(as_json: bool) -> None:
 @scenario.command()
 @click.option("--speed", type=click.FloatRange(1, 100), default=20.0, show_default=True)
 @click.option("--clients", help="curl:20,curl-new:5,curl-download:2,idle:50; default: the scenario's own.")
-@click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="A setting: stop=quit|term|kill, …")
+@click.option(
+    "--set", "given", multiple=True, metavar="KEY=VALUE", help="A setting: stop=graceful|abrupt|kill, …"
+)
 @click.option("--seed", type=int, help="Of what a run leaves to chance, as the moment within the interval.")
 @click.option(
     "--report",

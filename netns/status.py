@@ -132,7 +132,7 @@ def _server(
     return ServerStatus(
         name=node.name,
         address=str(node.address),
-        web=served.kind,
+        web=served.kind.name,
         running=running,
         health_file=served.healthy,
         vips=tuple(str(vip) for vip in apply.held_vips(node)) if present else (),

@@ -209,7 +209,7 @@ class _Playing:
         match words:
             case ["stop"]:
                 self._run.stop(server)
-            case ["stop", how] if how.upper() in StopSignal.__members__:
+            case ["stop", how] if how in {one.value for one in StopSignal}:
                 self._run.stop(server, how)
             case ["start"]:
                 self._run.start(server)
@@ -217,7 +217,7 @@ class _Playing:
                 self._run.stop(server)
                 self._run.start(server)
             case _:
-                ways = "|".join(name.lower() for name in StopSignal.__members__)
+                ways = "|".join(one.value for one in StopSignal)
                 raise LabError(f"L4LAB_WEB: stop [{ways}], start or restart is allowed")
         return ""
 

@@ -15,7 +15,7 @@ from netns.recording import Outcome
 from netns.run import Run
 from netns.scenario import web
 
-SETTINGS = {"stop": ("quit", "term", "kill"), "aging_s": 120.0}
+SETTINGS = {"stop": ("graceful", "abrupt", "kill"), "aging_s": 120.0}
 CLIENTS = "curl:6"
 FIN_RETENTION_S = 8.0
 """How long the box keeps an entry after the client's FIN (SPEC §3)."""

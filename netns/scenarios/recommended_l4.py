@@ -16,7 +16,7 @@ from netns.run import Run
 from netns.scenario import web
 from netns.wire import port
 
-SETTINGS = {"stop": ("quit", "term", "kill")}
+SETTINGS = {"stop": ("graceful", "abrupt", "kill")}
 CLIENTS = "curl:20,curl-new:5"
 
 

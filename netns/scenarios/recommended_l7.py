@@ -10,7 +10,7 @@ from __future__ import annotations
 from netns.recording import Outcome
 from netns.run import Run
 
-SETTINGS = {"stop": ("quit", "term", "kill")}
+SETTINGS = {"stop": ("graceful", "abrupt", "kill")}
 CLIENTS = "curl:20,curl-new:5"
 
 

@@ -140,7 +140,9 @@ def storm(size: Size, pace: float) -> Figures:
         with subprocess.Popen(made.command("client", load), stdout=subprocess.DEVNULL) as other:
             try:
                 time.sleep(quiet_s)
-                failed = web.Web("rs2", "nginx", made.directory / "rs2", (HTTP,), (_health_file(made),))
+                failed = web.Web(
+                    "rs2", web.KINDS["nginx"], made.directory / "rs2", (HTTP,), (_health_file(made),)
+                )
                 web.health_off(failed)
                 with box.client(BOX) as api:
                     began, ended = _storm_events(api)

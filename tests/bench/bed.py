@@ -203,9 +203,8 @@ def _set() -> None:
 
 def _serve(made: Bed, name: str) -> None:
     """nginx as in the lab, but without its access log, and the streams' other end."""
-    served = web.Web(
-        name, "nginx", made.directory / name, (HTTP,), (made.directory / name / "www" / "health_check.html",)
-    )
+    home = made.directory / name
+    served = web.Web(name, web.KINDS["nginx"], home, (HTTP,), (home / "www" / "health_check.html",))
     web.make_files(served)
     configuration = served.directory / "nginx.conf"
     text = configuration.read_text()

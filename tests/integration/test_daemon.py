@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from netns.lab import Lab
-from netns.web import StopSignal
 from tests.integration.conftest import NAME, VIP, MakeLab, eventually, row, wait_for_state
 from tests.integration.keepalive import KeepAlive
 
@@ -92,7 +91,7 @@ def test_mistake_in_the_configuration_is_named_and_nothing_is_changed(
 def test_sigterm_leaves_nothing_behind(make_lab: MakeLab) -> None:
     lab = make_lab()
     assert any("l4box" in line for line in netfilter(lab))
-    lab.stop_box(StopSignal.TERM)
+    lab.stop_box(signal.SIGTERM)
     assert not any("l4box" in line for line in netfilter(lab))
     assert not list(Path("/run/l4box").glob(f"{lab.name}.*"))
 
@@ -100,7 +99,7 @@ def test_sigterm_leaves_nothing_behind(make_lab: MakeLab) -> None:
 def test_killed_daemon_is_a_dead_box_and_the_next_one_takes_over_its_leftovers(make_lab: MakeLab) -> None:
     lab = make_lab()
     rules = netfilter(lab)
-    lab.stop_box(StopSignal.KILL)
+    lab.stop_box(signal.SIGKILL)
     assert lab.run("client", [*CURL, f"http://{VIP}/"]).returncode == 28, "a time-out: there is no bypass"
     assert netfilter(lab) == rules
     lab.start_box()

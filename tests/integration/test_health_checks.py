@@ -102,7 +102,7 @@ def test_direct_checks_stay_green_while_the_client_hangs(make_lab: MakeLab) -> N
 def test_l4_check_fails_when_the_process_stops_and_binds_at_the_first_success(make_lab: MakeLab) -> None:
     lab = make_lab(health_check={"kind": "l4"})
     lab.health_off("rs2")
-    lab.stop("rs2", StopSignal.QUIT)
+    lab.stop("rs2", StopSignal.GRACEFUL)
     wait_for_state(lab, "rs2", "FAILED")
     assert [(event["old"], event["new"]) for event in events(lab, "server_state", server="rs2")][-2:] == [
         ("ACTIVE", "SUSPECT"),

@@ -214,7 +214,7 @@ def test_graceful_stop_finishes_the_download_in_flight_and_refuses_new_connectio
     url = f"http://{lab.node('rs1').address}/large"
     with lab.popen("client", ["curl", "-s", "--limit-rate", "4M", "-o", str(target), url]) as download:
         eventually(lambda: target.exists() and target.stat().st_size > 0, "the download began")
-        assert lab.stop("rs1", StopSignal.QUIT)
+        assert lab.stop("rs1", StopSignal.GRACEFUL)
         assert download.wait(20) == 0
     assert target.stat().st_size == 8_000_000
     assert "refused" in get(lab).stderr.lower() or "connect" in get(lab).stderr.lower()

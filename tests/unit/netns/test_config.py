@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lb.config import ConfigError
-from netns.config import load
+from lb.config import ConfigError, parse
+from netns.config import LabConfig, load
 
 
 def refused(tmp_path: Path, text: str) -> list[str]:
@@ -94,7 +94,10 @@ def test_configuration_survives_its_own_json() -> None:
         ('[[server]]\nname = "all"', "server[0].name: 'all' is taken"),
         ('[[server]]\nname = "a234567890123456"', "server[0].name = 'a234567890123456'"),
         ('[[server]]\nname = "a"\n[[server]]\nname = "a"', "server: name 'a' is used 2 times"),
-        ('[[server]]\nname = "a"\nweb = "apache"', "server[0].web = 'apache': input should be 'nginx' or"),
+        (
+            '[[server]]\nname = "a"\nweb = "caddy"',
+            "server[0].web = 'caddy': input should be 'nginx', 'apache'",
+        ),
         (VIRTUAL_SERVER + "aging_s = 60", "virtual_server[0].aging_s = 60: 120"),
         (VIRTUAL_SERVER + 'servers = ["rs9"]', "virtual_server: 'web': servers names 'rs9'; the lab has rs1"),
         (VIRTUAL_SERVER + "real_server = []", "virtual_server[0].real_server: the lab fills this in"),
@@ -119,3 +122,46 @@ def test_file_that_is_not_toml_or_not_there_is_a_configuration_error(tmp_path: P
     assert "is not TOML" in refused(tmp_path, "name = ")[0]
     with pytest.raises(ConfigError, match="can't be read"):
         load(tmp_path / "none.toml")
+
+
+# Servers that are the user's own
+
+
+def server(*lines: str) -> str:
+    return "\n".join(["[[server]]", 'name = "rs1"', *lines])
+
+
+def test_command_runs_where_the_file_is_unless_told_another_directory(tmp_path: Path) -> None:
+    (one,) = accepted(tmp_path, server('command = "./serve {port}"')).server
+    assert one.directory == tmp_path
+    (one,) = accepted(tmp_path, server('command = "./serve"', 'directory = "app"')).server
+    assert one.directory == tmp_path / "app"
+    (one,) = accepted(tmp_path, server('command = "./serve"', 'directory = "/srv"')).server
+    assert one.directory == Path("/srv")
+
+
+def test_configuration_with_a_command_is_the_same_once_it_has_been_written_as_json(tmp_path: Path) -> None:
+    text = (
+        server('command = "serve"', 'graceful_signal = "SIGINT"') + '\n[[server]]\nname = "rs2"\nweb = "node"'
+    )
+    config = accepted(tmp_path, text)
+    assert parse(LabConfig, config.model_dump(mode="json"), "test") == config
+    assert config.server[0].graceful_signal == "INT"
+
+
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        (('command = "serve"', 'web = "nginx"'), 'web = "nginx" and command exclude each other'),
+        (('web = "node"', 'graceful_signal = "TERM"'), "graceful_signal is for a server with a command"),
+        (('directory = "/srv"',), "directory is for a server with a command"),
+        (('command = ""',), "an empty command"),
+        (('command = "serve \'"',), "No closing quotation"),
+        (('command = "serve"', 'abrupt_signal = "NOW"'), "'NOW' is no signal's name"),
+    ],
+)
+def test_mistake_about_a_server_says_what_is_allowed(
+    tmp_path: Path, lines: tuple[str, ...], problem: str
+) -> None:
+    (found,) = refused(tmp_path, server(*lines))
+    assert problem in found

@@ -291,8 +291,8 @@ def test_list_as_json_says_what_can_be_set() -> None:
     code, out, _ = invoke("list", "--json")
     rows = {row["name"]: row for row in json.loads(out)["scenarios"]}
     assert code == 0
-    assert rows["recommended-l7"]["settings"] == {"stop": "quit"}
-    assert rows["recommended-l7"]["choices"] == {"stop": ["quit", "term", "kill"]}
+    assert rows["recommended-l7"]["settings"] == {"stop": "graceful"}
+    assert rows["recommended-l7"]["choices"] == {"stop": ["graceful", "abrupt", "kill"]}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A web server of the standard library, for machines without nginx: `python -m netns.builtin_web`.
+"""A web server of the standard library, for machines without another.
 
 Stops as nginx does: SIGQUIT closes the listeners, finishes the requests in flight, then closes the idle
 connections by ending; SIGTERM ends at once.
@@ -6,15 +6,15 @@ connections by ending; SIGTERM ends at once.
 
 from __future__ import annotations
 
-import argparse
+import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 
 class InFlight:
@@ -49,22 +49,39 @@ class Handler(SimpleHTTPRequestHandler):
     ) -> None:
         self._in_flight = in_flight
         self._log = log
+        self._answered: tuple[int, str] | None = None
         super().__init__(*args, directory=directory)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
         with self._in_flight:
-            super().do_GET()
+            try:
+                super().do_GET()
+            finally:
+                self._note()
 
     def do_POST(self) -> None:
-        """The page, whatever is posted."""
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        """As GET, once the body is here."""
+        with self._in_flight:
+            length = self.headers.get("Content-Length")
+            if length is None or not length.isdecimal():
+                self.close_connection = True
+                self.send_error(HTTPStatus.LENGTH_REQUIRED)
+                self._note()
+                return
+            self.rfile.read(int(length))
         self.do_GET()
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        self._answered = int(code), str(size)
+
+    def _note(self) -> None:
+        """Log the request at its end."""
+        if self._answered is None:
+            return
+        (status, size), self._answered = self._answered, None
         host, port = self.client_address[:2]
         mine = self.connection.getsockname()[0]
-        agent = self.headers.get("User-Agent", "-") if hasattr(self, "headers") else "-"
-        status = int(code) if isinstance(code, int) else code
+        agent = self.headers.get("User-Agent", "-")
         self._log(f'{time.time():.3f} {host}:{port} {mine} "{self.requestline}" {status} {size} "{agent}"')
 
 
@@ -76,18 +93,12 @@ class Server(ThreadingHTTPServer):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="netns.builtin_web", description=__doc__)
-    parser.add_argument("--root", required=True, help="directory to serve")
-    parser.add_argument("--access-log", required=True, type=Path)
-    parser.add_argument("port", nargs="+", type=int)
-    options = parser.parse_args()
-
     in_flight = InFlight()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGQUIT})
-    with options.access_log.open("a", buffering=1) as access:
+    with open(os.environ["L4LAB_ACCESS_LOG"], "a", buffering=1) as access:
         log = partial(print, file=access)
-        handler = partial(Handler, in_flight=in_flight, log=log, directory=options.root)
-        servers = [Server(("", port), handler) for port in options.port]
+        handler = partial(Handler, in_flight=in_flight, log=log, directory=os.environ["L4LAB_ROOT"])
+        servers = [Server(("", int(port)), handler) for port in os.environ["L4LAB_PORT"].split(",")]
         for server in servers:
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         signal.sigwait({signal.SIGQUIT})

@@ -1,0 +1,145 @@
+"""The web servers of the lab: what a server node serves, and how its server is started and told to stop.
+
+Each node has a root of its own: `/` answers the node's name, and the health files of its virtual servers are
+there to be renamed, as teams do. Connections are kept alive for as long as a client likes: what ends them is
+what the lab is about. Each kind has a file here; how they differ when told to stop is in docs/web-servers.md.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import lb
+from netns import namespace, process
+from netns.config import LabConfig, Server
+from netns.errors import LabError, MissingError
+from netns.listeners import Listeners
+from netns.process import Process, Record
+from netns.web import apache, builtin, gunicorn, nginx, node, own, uvicorn
+from netns.web.kind import SYSTEM_PATH, Kind, StopSignal, Web, installed
+
+__all__ = ["KINDS", "SYSTEM_PATH", "Kind", "StopSignal", "Web", "installed"]
+
+KINDS: Final[Mapping[str, Kind]] = {
+    module.KIND.name: module.KIND for module in (nginx, apache, gunicorn, uvicorn, node, builtin)
+}
+
+OFF = ".off"
+"""What a health file's name gets appended to take its server out."""
+
+START_S = 60.0
+"""Long for a server that runs and does not listen; one that has ended is not waited for."""
+
+
+def decide(config: LabConfig) -> LabConfig:
+    """`config` with each server's `web` decided; MissingError when one that is asked for is not installed.
+
+    A server with neither `web` nor `command` is nginx where nginx is installed, else the built-in one.
+    """
+    servers = tuple(_decided(server) for server in config.server)
+    return config.model_copy(update={"server": servers})
+
+
+def _decided(server: Server) -> Server:
+    if server.web is None and server.command is None:
+        there = KINDS["nginx"].version() is not None
+        return server.model_copy(update={"web": "nginx" if there else "builtin"})
+    kind = _kind(server)
+    if kind.version() is None:
+        asked = f"command = {server.command!r}" if server.command else f'web = "{server.web}"'
+        raise MissingError(f"server {server.name!r} has {asked}, which is not installed: {kind.fix}")
+    return server
+
+
+def of(config: LabConfig, server: str, directory: Path) -> Web:
+    """The web server of the node `server`, with its files under `directory`."""
+    entry = next(entry for entry in config.server if entry.name == server)
+    services = config.services_of(server)
+    home = directory / server
+    return Web(
+        server=server,
+        kind=_kind(entry),
+        directory=home,
+        ports=tuple(sorted({service.port for service in services})) or (80,),
+        health_files=tuple(sorted({home / "www" / service.health_file for service in services})),
+    )
+
+
+def _kind(server: Server) -> Kind:
+    return KINDS[server.web or "builtin"] if server.command is None else own.kind(server)
+
+
+def make_files(web: Web) -> None:
+    """Write the node's pages and its server's configuration."""
+    web.root.mkdir(parents=True)
+    (web.root / "index.html").write_text(f"{web.server}\n")
+    for file in web.health_files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():  # the health check may ask for a page that is there anyway
+            file.write_text("OK\n")
+    if web.kind.configuration is not None:
+        name, text = web.kind.configuration(web)
+        (web.directory / name).write_text(text)
+
+
+def start(web: Web, where: str, record: Record) -> Process:
+    """Start the web server in the namespace `where` and return once it listens; LabError when it does not."""
+    if web.kind.pid_file:
+        (web.directory / web.kind.pid_file).unlink(missing_ok=True)
+    # Whoever started l4lab may ignore SIGINT and SIGQUIT, as a shell does for what it runs in the background,
+    # and a server would, too. Nor does one that ends by SIGQUIT leave a core file.
+    argv = ["env", "--default-signal", "prlimit", "--core=0", "--", *web.kind.command(web)]
+    env = {**_environment(), **web.environment}
+    started = process.spawn(where, argv, log=web.log, record=record, env=env)
+    deadline = time.monotonic() + START_S
+    while not namespace.inside(where, partial(_listens, frozenset(web.ports))):
+        if not process.members(started):
+            raise LabError(f"{web.server}: {web.kind.name} ended at once; {_said(web)}")
+        if time.monotonic() > deadline:
+            raise LabError(f"{web.server}: {web.kind.name} does not listen after {START_S:g} s; {_said(web)}")
+        time.sleep(process.POLL_S)
+    return started
+
+
+def _said(web: Web) -> str:
+    return f"it says:\n{process.last_lines(web.log)}"
+
+
+def _listens(ports: frozenset[int]) -> bool:
+    listeners = Listeners()
+    try:
+        return ports <= listeners.ports()
+    finally:
+        listeners.close()
+
+
+def _environment() -> dict[str, str]:
+    """This process's, but system programs are found, and no host's proxy, which no node can reach."""
+    kept = {name: text for name, text in os.environ.items() if not name.lower().endswith("_proxy")}
+    return {**kept, "PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}"}
+
+
+def environment() -> dict[str, str]:
+    """The environment of what the lab runs of its own: this code importable from cwd /."""
+    return {**_environment(), "PYTHONPATH": str(Path(lb.__file__).parent.parent)}
+
+
+def health_off(web: Web) -> bool:
+    """Rename the health files away, so that their check gets a 404; whether there was one to rename."""
+    found = [file for file in web.health_files if file.exists()]
+    for file in found:
+        file.rename(file.with_name(file.name + OFF))
+    return bool(found)
+
+
+def health_on(web: Web) -> bool:
+    """Give the health files their names back; whether one was renamed."""
+    missing = [file for file in web.health_files if not file.exists()]
+    for file in missing:
+        file.with_name(file.name + OFF).rename(file)
+    return bool(missing)
