@@ -20,6 +20,7 @@ import click
 from netns.errors import LabError
 from netns.rehearse_cli import rehearse
 from netns.scenario_cli import scenario
+from netns.web_cli import web
 
 # What takes long to import is imported by the commands that use it: `l4lab --help` is instant.
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def main() -> None:
 
 
 main.add_command(scenario)
+main.add_command(web)
 main.add_command(rehearse)
 
 

@@ -99,8 +99,11 @@ def _start_idle(lab: Lab, node: str, order: Order, options: Sequence[str]) -> Cl
 
 
 def _prepare_downloads(lab: Lab, node: str) -> None:
-    """Put the page that downloads ask for on every server, and give the node small receive buffers."""
+    """Put the page that downloads ask for on every server that has none, and give the node small receive
+    buffers."""
     lab.run(node, ["sysctl", "-qw", f"net.ipv4.tcp_rmem={RECEIVE_BUFFER}"], check=True)
     for server in lab.plan.servers:
-        with (lab.web(server.name).root / LARGE).open("wb") as file:
-            file.truncate(LARGE_BYTES)
+        page = lab.web(server.name).root / LARGE
+        if not page.exists():
+            with page.open("wb") as file:
+                file.truncate(LARGE_BYTES)

@@ -56,6 +56,8 @@ def command(kind: str, order: Order, client: str, gate: Path | None = None) -> l
             "/dev/null",
             "--max-time",
             str(order.lifetime_s),
+            "--rate",
+            _rate(order.rate),
         ]
         return [*argv, f"http://{order.host}:{order.port}/{LARGE}?{client}.[1-100]"]
     if kind == "curl-new":

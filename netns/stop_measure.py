@@ -1,0 +1,271 @@
+"""Measures what kinds of web servers do to their clients when they are stopped: in a lab, by real clients.
+
+Each kind has a server and two virtual servers of its own, one checked at L7 and one at L4. So they can be
+measured side by side, and no client of one is scheduled to another.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from lb.config import parse
+from netns import lifecycle
+from netns.clients.drivers.curl import LARGE, LARGE_RATE
+from netns.config import LabConfig
+from netns.errors import LabError
+from netns.lab import Lab, Say
+from netns.recording import Change, Fact
+from netns.run import GaveUp, Run
+from netns.server_watch import ServerWatch
+from netns.stop_pattern import StopPattern, stop_pattern
+from netns.web import StopSignal
+
+NAME = "stops"
+SPEED: Final = 20.0
+
+IDLE, BUSY, NEW, DOWNLOADS = 8, 2, 1, 3
+"""Clients of each server: idle connections; busy ones; clients that open one for each request; downloads."""
+
+RATE: Final = 5
+"""Requests a second of each client."""
+
+DOWNLOAD_S: Final = 3
+"""Real seconds that one lasts, at its limited rate; another follows it over the same connection."""
+
+SEND_BUFFER: Final = "4096 16384 65536"
+"""tcp_wmem of a server: what a download still has to send waits in the program, and not in its kernel."""
+
+POLL_S: Final = 0.02
+
+STOP_S: Final = 12.0
+"""Real seconds that a server is given to end."""
+
+AFTERWARDS_S: Final = 4.0
+"""Real seconds of looking on after that: two checks that miss make a server FAILED within one of them."""
+
+LEFT_S: Final = 45.0
+"""Real seconds of looking on at what a killed main process leaves: gunicorn's workers give up after 30."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a health check said of a server after it was told to stop."""
+
+    good_s: float | None
+    """Real seconds after that until its last success; None: none succeeded any more."""
+    state: str
+    """The box's word at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One stop of one kind."""
+
+    kind: str
+    version: str
+    how: str
+    """StopSignal's name for it."""
+    signal: str
+    left: int
+    """Processes that were there when its main process had ended."""
+    pattern: StopPattern
+    l4: Check
+    l7: Check
+
+
+def configuration(kinds: Sequence[str], name: str = NAME) -> LabConfig:
+    """A lab with a server of each kind, named after it."""
+    services: list[dict[str, Any]] = []
+    for number, kind in enumerate(kinds):
+        for layer, address in (("l7", f"192.0.2.{10 + number}"), ("l4", f"198.51.100.{10 + number}")):
+            services.append(
+                {
+                    "name": f"{kind}-{layer}",
+                    "address": address,
+                    "port": 80,
+                    "dscp": len(services) + 1,
+                    "servers": [kind],
+                    # On a busy machine a server in good health must not miss its check.
+                    "health_check": {"kind": layer, "timeout_s": 10},
+                }
+            )
+    servers = [{"name": kind, "web": kind} for kind in kinds]
+    document = {"name": name, "speed": SPEED, "server": servers, "virtual_server": services}
+    return parse(LabConfig, document, "the lab of the measurement")
+
+
+def measure(kind: str, how: StopSignal, *, say: Say) -> Measured:
+    """Measure one stop of one kind, in a lab of its own that is down again at the end, whatever happens."""
+    with ExitStack() as held:
+        held.callback(lifecycle.down, NAME)
+        lab = lifecycle.up(configuration([kind]), say=say)
+        held.callback(lab.close)
+        (measured,) = measure_in(lab, how, say=say)
+        return measured
+
+
+def measure_in(lab: Lab, how: StopSignal, *, left_s: float = LEFT_S, say: Say) -> list[Measured]:
+    """Measure a stop of every server of a lab of `configuration` that is up, all at the same time.
+
+    `left_s`: real seconds of looking on at what a killed main process leaves.
+    """
+    with ExitStack() as held:
+        directory = Path(held.enter_context(TemporaryDirectory(prefix="l4lab-")))
+        captures = {
+            node.name: lab.capture([node.name], directory / f"{node.name}.pcapng", expression="tcp")
+            for node in lab.plan.servers
+        }
+        run = Run(lab, {}, clients=(), say=say, seed=0, captures=captures)
+        stops = [_Stop(run, server, how) for server in captures]
+        held.callback(run.finish)
+        run.begin()
+        watch = ServerWatch(lab, run.clock.monotonic)
+        held.callback(watch.stop)
+        watch.start()
+        try:
+            _start_clients(run, list(captures))
+        except GaveUp as error:
+            raise LabError(f"the clients do not get going: {error}") from error
+        run.note(f"every server is told to stop: {how.value}")
+        for stop in stops:
+            stop.start()
+            held.callback(stop.finish)
+        _look_on(run, stops, left_s)
+        until = run.now()
+        for stop in stops:
+            stop.finish()
+        run.finish()
+        watch.check()
+        return [_measured(run, watch.changes, stop, until) for stop in stops]
+
+
+def _start_clients(run: Run, servers: Sequence[str]) -> None:
+    """Start all clients, and return when each has been answered and the downloads are under way."""
+    for server in servers:
+        run.lab.run(server, ["sysctl", "-qw", f"net.ipv4.tcp_wmem={SEND_BUFFER}"], check=True)
+        with (run.lab.web(server).root / LARGE).open("wb") as file:
+            file.truncate(DOWNLOAD_S * LARGE_RATE)
+        counts = {"idle": IDLE, "curl": BUSY, "curl-new": NEW, "curl-download": DOWNLOADS}
+        for kind, count in counts.items():
+            run.start_group(kind, count, f"{server}-l7", name=f"{server}-{kind}", rate=RATE)
+    run.wait_until_all_answered()
+    wanted = DOWNLOADS * LARGE_RATE // 2
+    run.wait_until(
+        "the downloads are under way",
+        lambda: all(run.counted(server)["IpExtOutOctets"] > wanted for server in servers),
+        60,
+    )
+
+
+class _Stop:
+    """A server being stopped, in a thread: what ends when is looked at as it happens."""
+
+    def __init__(self, run: Run, server: str, how: StopSignal) -> None:
+        self.server = server
+        self.told = 0.0
+        self.left = 0
+        """Processes there when the main one had ended."""
+        self.ended: float | None = None
+        self._run = run
+        self.how = how
+        self._stopped = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name=f"stop {server}")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def stopped(self) -> bool:
+        """Its main process has ended, or has not in the time it was given."""
+        return self._stopped.is_set()
+
+    @property
+    def watching(self) -> bool:
+        """Something of it runs."""
+        return self._thread.is_alive()
+
+    def finish(self) -> None:
+        """Look no more."""
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        lab, role = self._run.lab, f"web {self.server}"
+        told = lab.tell_to_stop(self.server, self.how)
+        self.told = self._run.now() if told is None else self._run.clock.monotonic(told)
+        try:
+            lab.wait_until_stopped(self.server, self.how, timeout_s=STOP_S)
+        except LabError:
+            self._stopped.set()
+            return  # it still runs
+        now = self._run.now()
+        left = lab.running(role)
+        self.left = len(left)
+        self._stopped.set()
+        while left and not self._over.wait(POLL_S):
+            now = self._run.now()
+            left = lab.running(role)
+        self.ended = None if left else now
+
+
+def _look_on(run: Run, stops: Sequence[_Stop], left_s: float) -> None:
+    """Return when every server has been stopped and what it left is gone, or does not go, and the clients and
+    the box have had time to notice."""
+    given_up = end = math.inf
+    while time.monotonic() < end:
+        run.look()
+        if given_up == math.inf and all(stop.stopped for stop in stops):
+            given_up = time.monotonic() + left_s
+            run.note("every server has been stopped; its clients, its checks and what it left are looked at")
+        if end == math.inf and (time.monotonic() > given_up or not any(stop.watching for stop in stops)):
+            end = time.monotonic() + AFTERWARDS_S
+        time.sleep(POLL_S)
+
+
+def _measured(run: Run, changes: Sequence[Change], stop: _Stop, until: float) -> Measured:
+    server, kind = stop.server, run.lab.web(stop.server).kind
+    gone = (
+        change.time
+        for change in changes
+        if change.server == server
+        and change.fact is Fact.LISTENING
+        and not change.holds
+        and change.time >= stop.told
+    )
+    pattern = stop_pattern(
+        server,
+        [request for request in run.requests if request.client.startswith(f"{server}-")],
+        run.segments(server),
+        told=stop.told,
+        until=until,
+        speed=run.speed,
+        listener_gone=next(gone, None),
+        ended=stop.ended,
+    )
+    return Measured(
+        kind=kind.name,
+        version=kind.version() or "",
+        how=stop.how.value,
+        signal=kind.signal(stop.how).name,
+        left=stop.left,
+        pattern=pattern,
+        l4=_check(run, f"{server}-l4", stop, until),
+        l7=_check(run, f"{server}-l7", stop, until),
+    )
+
+
+def _check(run: Run, service: str, stop: _Stop, until: float) -> Check:
+    of = {"virtual_server": service, "server": stop.server}
+    probes = run.events("probe", outcome="success", **of)
+    good = [event["at"] for event in probes if stop.told < event["at"] <= until]
+    states = [event["new"] for event in run.events("server_state", **of) if event["at"] <= until]
+    return Check((max(good) - stop.told) / run.speed if good else None, states[-1] if states else "ACTIVE")

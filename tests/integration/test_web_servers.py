@@ -1,0 +1,329 @@
+"""Each kind of web server, the real program: it serves as the others do, and stops in its own way."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from netns import lifecycle, observe
+from netns.cli import main
+from netns.config import load
+from netns.errors import LabError
+from netns.lab import Lab
+from netns.stop_measure import DOWNLOADS, IDLE, Measured, configuration, measure_in
+from netns.web import KINDS, StopSignal
+from tests.integration.conftest import eventually
+
+pytestmark = pytest.mark.integration
+
+NAME = "kinds"
+OWN = "webown"
+SINGLE = ("uvicorn", "node", "builtin")
+"""Kinds that are one process."""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """A server of each kind, side by side."""
+    made = lifecycle.up(configuration(list(KINDS), NAME))
+    yield made
+    made.close()
+    lifecycle.down(NAME)
+
+
+@pytest.fixture
+def own_lab(tmp_path: Path) -> Iterator[Path]:
+    """The lab.toml to write, of a lab that is taken down afterwards."""
+    yield tmp_path / "lab.toml"
+    lifecycle.down(OWN)
+
+
+def curl(lab: Lab, *words: str) -> str:
+    return lab.run("client", ["curl", "-sS", "--max-time", "5", *words], check=True).stdout
+
+
+def revive(lab: Lab) -> None:
+    """Start again what was stopped, or left half dead."""
+    for node in lab.plan.servers:
+        lab.stop(node.name, StopSignal.KILL)
+        lab.start(node.name)
+    lab.wait_until_bound()
+
+
+@pytest.fixture(scope="module")
+def stopped(lab: Lab) -> dict[str, dict[str, Measured]]:
+    """What was measured, by way of stopping and kind."""
+    found = {}
+    for how in (StopSignal.GRACEFUL, StopSignal.ABRUPT, StopSignal.KILL_MAIN):
+        measured = measure_in(lab, how, left_s=4, say=print)
+        found[how.value] = {one.kind: one for one in measured}
+        revive(lab)
+    return found
+
+
+# What each serves
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_answers_its_name_to_get_and_post_and_ignores_the_query(lab: Lab, kind: str) -> None:
+    url = f"http://{lab.node(kind).address}/"
+    assert curl(lab, f"{url}?a=1") == f"{kind}\n"
+    assert curl(lab, "--data", "some=thing", f"{url}?b=2") == f"{kind}\n"
+    (lab.web(kind).root / "index.html").write_text(f"{kind}\nthe new release\n")
+    assert curl(lab, url) == f"{kind}\nthe new release\n"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_serves_files_and_keeps_the_connection_from_one_request_to_the_next(
+    lab: Lab, kind: str
+) -> None:
+    page = lab.web(kind).root / "download"
+    page.write_bytes(bytes(range(256)) * 4096)
+    url = f"http://{lab.node(kind).address}"
+    wanted = [f"{url}/download", f"{url}/health_check.html?x", f"{url}/"]
+    told = ["-w", "%{http_code} %{size_download} %{num_connects}\n"]
+    sizes = (len(page.read_bytes()), 3, len((lab.web(kind).root / "index.html").read_bytes()))
+    out = curl(lab, *told, *(word for one in wanted for word in (one, "-o", "/dev/null")))
+    assert out.splitlines() == [f"200 {sizes[0]} 1", f"200 {sizes[1]} 0", f"200 {sizes[2]} 0"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_says_404_for_what_is_not_there_and_for_what_is_above_its_root(
+    lab: Lab, kind: str
+) -> None:
+    (lab.web(kind).directory / "secret").write_text("secret")
+    for path in ("nothing.html?x", "../secret", "%2e%2e/secret", "..%2fsecret", "%zz"):
+        out = curl(lab, "--path-as-is", "-w", "\n%{http_code}", f"http://{lab.node(kind).address}/{path}")
+        assert out.endswith(("\n404", "\n400")), path
+        assert "secret" not in out.replace(path, "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_access_log_of_every_kind_is_read_alike(lab: Lab, kind: str) -> None:
+    seen = len(observe.served(lab, kind))
+    url = f"http://{lab.node(kind).address}/"
+    out = curl(lab, "-w", "%{local_port} ", "-o", "/dev/null", f"{url}?one", "--next", "-sS", "-d", "x", url)
+    port = out.split()[0]
+    logged = eventually(lambda: observe.served(lab, kind)[seen:][1:], f"{kind} logs both") and observe.served(
+        lab, kind
+    )
+    first, second = logged[seen:]
+    client = f"{lab.node('client').address}:{port}"
+    assert [(row.client, row.request, row.status) for row in (first, second)] == [
+        (client, "GET /?one HTTP/1.1", 200),
+        (client, "POST / HTTP/1.1", 200),
+    ]
+    assert 0 <= second.time - first.time < 60
+
+
+# How each stops
+
+
+@pytest.mark.parametrize("kind", ["nginx", "apache", "uvicorn", "builtin"])
+def test_graceful_stop_finishes_what_is_in_hand_closes_what_is_idle_and_refuses_what_is_new(
+    stopped: dict[str, dict[str, Measured]], kind: str
+) -> None:
+    pattern = stopped["graceful"][kind].pattern
+    assert pattern.idle.fin >= IDLE
+    assert (pattern.idle.rst, pattern.idle.kept) == (0, 0)
+    assert pattern.in_hand.finished == pattern.in_hand.total >= DOWNLOADS
+    # One that is being accepted in that very moment may be reset, or with uvicorn be forgotten.
+    assert pattern.new.refused > pattern.new.total / 2
+    assert pattern.listener_gone_s is not None
+    assert pattern.ended_s is not None
+    assert pattern.listener_gone_s < pattern.ended_s
+    assert pattern.still_answers is False
+    assert stopped["graceful"][kind].l4.state == stopped["graceful"][kind].l7.state == "FAILED"
+
+
+def test_graceful_gunicorn_answers_nobody_new_while_its_port_is_open_until_its_last_request_is_done(
+    stopped: dict[str, dict[str, Measured]],
+) -> None:
+    measured = stopped["graceful"]["gunicorn"]
+    pattern = measured.pattern
+    assert (pattern.idle.rst, pattern.idle.kept) == (0, 0)
+    assert pattern.in_hand.finished == pattern.in_hand.total >= DOWNLOADS
+    assert pattern.later.finished == pattern.later.total  # it lets clients ask once more, and says close
+    assert pattern.new.finished == pattern.new.refused == 0
+    assert pattern.new.hanging + pattern.new.rst > 0
+    assert pattern.listener_gone_s is not None
+    assert pattern.idle_ended_s is not None
+    assert pattern.listener_gone_s > pattern.idle_ended_s
+    assert measured.l4.good_s is not None
+    assert measured.l4.good_s > (measured.l7.good_s or 0)
+    assert measured.l4.state == measured.l7.state == "FAILED"
+
+
+def test_graceful_node_goes_on_answering_the_connections_that_were_busy(
+    stopped: dict[str, dict[str, Measured]],
+) -> None:
+    measured = stopped["graceful"]["node"]
+    pattern = measured.pattern
+    assert pattern.idle.fin >= IDLE
+    assert pattern.in_hand.finished == pattern.in_hand.total >= DOWNLOADS
+    assert pattern.later.finished > 0
+    assert pattern.new.refused == pattern.new.total > 0
+    assert pattern.listener_gone_s is not None
+    assert pattern.ended_s is None
+    assert pattern.still_answers is True
+    assert measured.l4.state == measured.l7.state == "FAILED"
+
+
+@pytest.mark.parametrize("kind", ["nginx", "apache", "uvicorn", "node", "builtin"])
+def test_abrupt_stop_cuts_the_downloads_and_ends_every_connection(
+    stopped: dict[str, dict[str, Measured]], kind: str
+) -> None:
+    pattern = stopped["abrupt"][kind].pattern
+    assert pattern.idle.fin + pattern.idle.rst >= IDLE
+    assert pattern.idle.kept == 0
+    assert pattern.in_hand.fin + pattern.in_hand.rst > 0
+    assert pattern.in_hand.hanging == 0
+    assert pattern.listener_gone_s is not None
+    assert pattern.ended_s is not None
+    assert pattern.still_answers is False
+
+
+def test_abrupt_gunicorn_finishes_its_downloads_all_the_same_and_answers_nothing_else(
+    stopped: dict[str, dict[str, Measured]],
+) -> None:
+    pattern = stopped["abrupt"]["gunicorn"].pattern
+    assert pattern.in_hand.finished == pattern.in_hand.total >= DOWNLOADS
+    assert pattern.later.finished == pattern.new.finished == 0
+    assert pattern.ended_s is not None
+    assert pattern.still_answers is False
+
+
+@pytest.mark.parametrize("kind", ["nginx", "apache"])
+def test_killed_main_process_leaves_a_worker_that_serves_and_both_checks_are_green(
+    stopped: dict[str, dict[str, Measured]], kind: str
+) -> None:
+    measured = stopped["kill-main"][kind]
+    pattern = measured.pattern
+    assert measured.left == 1
+    assert pattern.idle.kept == pattern.idle.total >= IDLE
+    assert pattern.in_hand.finished == pattern.in_hand.total
+    assert pattern.later.finished == pattern.later.total > 0
+    assert pattern.new.finished == pattern.new.total > 0
+    assert (pattern.listener_gone_s, pattern.ended_s) == (None, None)
+    assert pattern.still_answers is True
+    assert measured.l4.state == measured.l7.state == "ACTIVE"
+
+
+def test_killed_gunicorn_arbiter_leaves_workers_that_answer_busy_clients_and_a_green_l4_check_only(
+    stopped: dict[str, dict[str, Measured]],
+) -> None:
+    measured = stopped["kill-main"]["gunicorn"]
+    pattern = measured.pattern
+    assert measured.left == 2
+    assert pattern.later.finished == pattern.later.total > 0
+    assert pattern.still_answers is True
+    assert pattern.new.hanging > 0
+    assert pattern.listener_gone_s is None
+    assert measured.l4.state == "ACTIVE"
+    assert measured.l7.state == "FAILED"
+
+
+@pytest.mark.parametrize("kind", SINGLE)
+def test_killed_main_process_that_is_the_only_one_is_an_abrupt_stop(
+    stopped: dict[str, dict[str, Measured]], kind: str
+) -> None:
+    measured = stopped["kill-main"][kind]
+    assert measured.left == 0
+    assert measured.pattern.idle.kept == 0
+    assert measured.pattern.in_hand.fin + measured.pattern.in_hand.rst > 0
+    assert measured.pattern.ended_s is not None
+    assert measured.l4.state == measured.l7.state == "FAILED"
+
+
+def test_what_a_killed_main_process_left_is_named_and_has_to_go_before_another_starts(lab: Lab) -> None:
+    main_pid, *workers = lab.running("web nginx")
+    arguments = ["server", "--name", NAME, "nginx", "stop", "--signal", "kill-main"]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert f"nginx: left running: {', '.join(f'pid {pid}' for pid in workers)}" in result.stderr
+    assert main_pid not in lab.running("web nginx")
+    with pytest.raises(LabError, match="processes it left still run"):
+        lab.start("nginx")
+    assert not lab.stop("nginx", StopSignal.KILL_MAIN)
+    assert lab.stop("nginx", StopSignal.KILL)
+    assert lab.start("nginx")
+
+
+@pytest.mark.parametrize("how", ["quit", "term"])
+def test_raw_signals_are_sent_as_they_are(lab: Lab, how: str) -> None:
+    assert lab.stop("builtin", StopSignal(how))
+    assert lab.running("web builtin") == []
+    assert lab.start("builtin")
+
+
+def test_server_ignores_no_signal_though_l4lab_was_started_by_a_shell_in_the_background(lab: Lab) -> None:
+    before = signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    try:
+        lab.stop("uvicorn", StopSignal.KILL)
+        lab.start("uvicorn")
+    finally:
+        signal.signal(signal.SIGQUIT, before)
+    assert lab.stop("uvicorn", StopSignal.ABRUPT)
+    assert lab.start("uvicorn")
+
+
+# The user's own
+
+
+SERVER = """\
+import http.server, os, signal, sys
+name, port, root = sys.argv[1:4]
+os.chdir(root)
+def ended(number, frame):
+    print("ended by", signal.Signals(number).name, flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGINT, ended)
+print(os.environ["MODE"], os.environ["L4LAB_SERVER"], os.environ.get("PYTHONPATH"), flush=True)
+http.server.ThreadingHTTPServer(("", int(port)), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+def test_users_own_server_runs_where_its_file_is_and_stops_by_its_own_signals(own_lab: Path) -> None:
+    (own_lab.parent / "app.py").write_text(SERVER)
+    own_lab.write_text(
+        f'name = "{OWN}"\nspeed = 20\n[[server]]\nname = "mine"\n'
+        'command = "MODE=test python3 app.py {server} {port} {root}"\ngraceful_signal = "INT"\n'
+    )
+    made = lifecycle.up(load(own_lab))
+    try:
+        assert curl(made, "http://192.0.2.10/?x") == "mine\n"
+        assert made.stop("mine")
+        log = made.web("mine").log.read_text()
+        assert log.startswith("test mine None\n")
+        assert "ended by SIGINT" in log
+        assert made.start("mine")
+        assert made.web("mine").kind.signal(StopSignal.ABRUPT) is signal.SIGKILL
+        assert made.stop("mine", StopSignal.ABRUPT)
+        assert made.running("web mine") == []
+    finally:
+        made.close()
+
+
+def test_command_that_ends_at_once_fails_up_with_its_last_words(own_lab: Path) -> None:
+    own_lab.write_text(
+        f'name = "{OWN}"\n[[server]]\nname = "mine"\ncommand = "sh -c \'echo no port for me\'"\n'
+    )
+    with pytest.raises(LabError, match=re.compile("command ended at once.*no port for me", re.DOTALL)):
+        lifecycle.up(load(own_lab))
+
+
+def test_web_measure_prints_one_document_and_takes_its_lab_down() -> None:
+    arguments = ["web", "measure", "builtin", "--stop", "abrupt", "--json"]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    (measured,) = json.loads(result.stdout)["measured"]
+    assert (measured["kind"], measured["how"], measured["signal"]) == ("builtin", "abrupt", "SIGTERM")
+    assert measured["pattern"]["idle"]["kept"] == 0
+    code = CliRunner().invoke(main, ["status", "--name", "stops", "--json"], catch_exceptions=False)
+    assert json.loads(code.stdout)["up"] is False
