@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from lb import metrics, refusal, schema, session_api
+from lb.config import BoxConfig, ConfigError, parse
 from lb.core.events import Probed
 from lb.core.packet import Drop
 from lb.core.service import RealServer
@@ -27,6 +28,7 @@ from lb.describe import (
 from lb.host import Host, Text, TheHost, find_servers
 from lb.journal import Journal, JsonEvent
 from lb.metrics import ANSWERED
+from lb.refusal import Refused
 from lb.selection import SLICE
 from lb.version import version
 
@@ -111,6 +113,28 @@ def _describe_servers(host: Host, found: list[RealServer]) -> schema.Servers:
     return schema.Servers(
         servers=[describe_server(server, host.box.failover, host.journal, now) for server in found]
     )
+
+
+# The configuration
+
+
+@router.get("/v1/configuration")
+async def configuration(host: TheHost) -> schema.Configuration:
+    """What the box goes by now: its file as it was read last, or what came here since."""
+    return schema.Configuration(configuration=host.configuration.model_dump(mode="json"))
+
+
+@router.put("/v1/configuration")
+async def configure(host: TheHost, wanted: dict[str, Any]) -> schema.Configuration:
+    """Take a whole configuration, as a reload takes the file; sessions of servers that stay are kept.
+
+    It holds until the file is read again.
+    """
+    try:
+        host.reconfigure(parse(BoxConfig, wanted, "the request"))
+    except ConfigError as error:
+        raise Refused(422, "bad_configuration", "; ".join(error.problems)) from None
+    return await configuration(host)
 
 
 # Events, statistics

@@ -116,6 +116,16 @@ class BoxClient:
             name, "shutdown", {"virtual_server": virtual_server, "drain_timeout_s": drain_timeout_s}
         )
 
+    def configuration(self) -> Json:
+        """The configuration that the box goes by now."""
+        found: Json = self._call("GET", "/v1/configuration")["configuration"]
+        return found
+
+    def configure(self, configuration: Json) -> Json:
+        """Have the box go by another one, until it reads its file again; the one it goes by then."""
+        taken: Json = self._call("PUT", "/v1/configuration", body=configuration)["configuration"]
+        return taken
+
     def sessions(self, *, limit: int | None = None, **filters: Unpack[Filters]) -> Iterator[Json]:
         """The sessions that match, at most `limit`, fetched page by page as they are asked for."""
         return islice(self._sessions({**filters, "limit": min(limit or PAGE, PAGE)}), limit)
@@ -174,10 +184,12 @@ class BoxClient:
         path: str,
         parameters: Parameters | None = None,
         timeout_s: float | None = None,
+        body: Json | None = None,
     ) -> Json:
         timeout: Any = httpx.Timeout(timeout_s, connect=_CONNECT_S) if timeout_s else httpx.USE_CLIENT_DEFAULT
+        given = _given(parameters or {})
         with self._reaching():
-            response = self._http.request(method, path, params=_given(parameters or {}), timeout=timeout)
+            response = self._http.request(method, path, params=given, json=body, timeout=timeout)
         if response.is_error:
             raise _refusal(response)
         answer: Json = response.json()

@@ -136,7 +136,7 @@ class VirtualServer(Strict):
         default=0.0, description="after this long a shut-down server's sessions are reset; 0 for never"
     )
     health_check: HealthCheck = HealthCheck()
-    real_server: tuple[RealServer, ...] = Field(min_length=1)
+    real_server: tuple[RealServer, ...] = Field(description="[] for those that come by the API")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

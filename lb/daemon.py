@@ -37,6 +37,7 @@ from lb.linux import datapath, lock, netfilter, preflight, probe, rules
 from lb.linux.inject import Injector
 from lb.linux.queue import COPY_ALL, COPY_HEADERS, PacketQueue, QueueTaken
 from lb.metrics import QueueStatistics
+from lb.refusal import Refused
 
 OK = 0
 FAILED = 1
@@ -77,7 +78,7 @@ class Daemon:
 
     def __init__(self, path: Path, config: BoxConfig) -> None:
         self._path = path
-        self._config = config
+        self.configuration = config
         self._clock = Clock(config.speed)
         self._rewriters: dict[int, Rewriter] = {}
         self._probing: set[asyncio.Task[None]] = set()
@@ -105,11 +106,13 @@ class Daemon:
         self._loop.add_signal_handler(signal.SIGHUP, self.reload)
         with ExitStack() as held:
             self._injector = held.enter_context(Injector())
-            if self._config.rewrite == "kernel":
+            if self.configuration.rewrite == "kernel":
                 handler, copy = datapath.kernel(self.box, self.now), COPY_HEADERS
             else:
                 handler, copy = datapath.userspace(self.box, self.now, self._rewriters), COPY_ALL
-            self._queue = PacketQueue(self._config.queue.number, self._config.queue.length, handler, copy)
+            self._queue = PacketQueue(
+                self.configuration.queue.number, self.configuration.queue.length, handler, copy
+            )
             held.callback(self._queue.close)
             self._configure()
             self._rules = self._render()
@@ -173,24 +176,45 @@ class Daemon:
             for problem in error.problems:
                 _log.error("configuration not taken", file=str(self._path), problem=problem)
             return
-        fixed = {key: getattr(self._config, key) for key in _FIXED}
-        for key, value in fixed.items():
-            if getattr(config, key) != value:
-                _log.warning("takes effect after a restart", key=key)
-        config = config.model_copy(update=fixed)
-        before, self._config = self._config, config
+        for key in self._fixed_keys(config):
+            _log.warning("takes effect after a restart", key=key)
+        try:
+            self._take(config)
+        except netfilter.RulesError as error:
+            _log.error("configuration not taken", file=str(self._path), problem=str(error))
+        else:
+            _log.info("reloaded", file=str(self._path))
+
+    def reconfigure(self, wanted: BoxConfig) -> None:
+        """Take a configuration that came by the API; raises Refused with nothing changed."""
+        if fixed := self._fixed_keys(wanted):
+            raise Refused(422, "restart_needed", f"{', '.join(fixed)}: these change with a restart only")
+        try:
+            self._take(wanted)
+        except netfilter.RulesError as error:
+            raise Refused(500, "rules_refused", str(error)) from error
+        _log.info("reconfigured by the API")
+
+    def _fixed_keys(self, config: BoxConfig) -> list[str]:
+        """The keys of `config` that would only take effect after a restart."""
+        return [key for key in _FIXED if getattr(config, key) != getattr(self.configuration, key)]
+
+    def _take(self, config: BoxConfig) -> None:
+        """Go by `config`, but for the keys that stay; raises RulesError with nothing changed."""
+        before = self.configuration
+        self.configuration = config.model_copy(update={key: getattr(before, key) for key in _FIXED})
         self._configure()
         new = self._render()
         try:
             netfilter.update(self._rules, new)
-        except netfilter.RulesError as error:
-            _log.error("configuration not taken", file=str(self._path), problem=str(error))
-            self._config = before
+        except netfilter.RulesError:
+            self.configuration = before
             self._configure()
+            raise
         else:
             self._rules = new
-            _log.info("reloaded", file=str(self._path))
-        self.settle()
+        finally:
+            self.settle()
 
     # What comes out
 
@@ -247,7 +271,7 @@ class Daemon:
     # From the configuration
 
     def _configure(self) -> None:
-        self.box.configure(self.now(), [_settings(virtual) for virtual in self._config.virtual_server])
+        self.box.configure(self.now(), [_settings(virtual) for virtual in self.configuration.virtual_server])
         self._rewriters.clear()
         for server in self.box.fleet.servers.values():
             settings = server.service.settings
@@ -256,7 +280,7 @@ class Daemon:
     def _render(self) -> rules.Ruleset:
         return rules.render(
             self.name,
-            self._config.queue.number,
+            self.configuration.queue.number,
             [
                 rules.Service(
                     virtual.address,
@@ -268,13 +292,13 @@ class Daemon:
                         for server in self.box.fleet.services[virtual.name].servers
                     ),
                 )
-                for virtual in self._config.virtual_server
+                for virtual in self.configuration.virtual_server
             ],
-            self._config.rewrite,
+            self.configuration.rewrite,
         )
 
     def _request(self, server: RealServer) -> probe.Request:
-        virtual = next(one for one in self._config.virtual_server if one.name == server.service.name)
+        virtual = next(one for one in self.configuration.virtual_server if one.name == server.service.name)
         check = virtual.health_check
         direct = check.path == "direct"
         return probe.Request(

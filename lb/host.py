@@ -6,6 +6,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Query, Request
 
+from lb.config import BoxConfig
 from lb.core.box import Box
 from lb.core.service import RealServer
 from lb.journal import Journal
@@ -20,6 +21,7 @@ class Host(Protocol):
     journal: Journal
     name: str
     speed: float
+    configuration: BoxConfig
 
     def now(self) -> float:
         """Box seconds."""
@@ -34,6 +36,10 @@ class Host(Protocol):
         ...
 
     def queue(self) -> QueueStatistics: ...
+
+    def reconfigure(self, wanted: BoxConfig) -> None:
+        """Take a configuration as a reload takes the file's; raises Refused with nothing changed."""
+        ...
 
 
 # Async, or FastAPI would run it in a thread.

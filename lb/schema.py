@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,6 +21,9 @@ ErrorCode = Literal[
     "unknown_virtual_server",
     "not_found",
     "method_not_allowed",
+    "bad_configuration",
+    "restart_needed",
+    "rules_refused",
     "internal_error",
 ]
 
@@ -50,6 +53,12 @@ class Health(Answer):
     status: Literal["ok"]
     name: str
     version: str
+
+
+class Configuration(Answer):
+    """A whole box.toml: its keys are lb.config's."""
+
+    configuration: dict[str, Any]
 
 
 class Server(Answer):

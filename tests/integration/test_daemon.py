@@ -145,6 +145,31 @@ def test_reload_takes_a_server_away_and_brings_one_and_sessions_survive(make_lab
         assert {one["name"] for one in lab.box.servers()} >= {"renamed"}
 
 
+def test_configuration_sent_to_the_api_takes_servers_away_and_brings_them_and_sessions_survive(
+    make_lab: MakeLab,
+) -> None:
+    lab = make_lab()
+    whole = lab.box.configuration()
+
+    def only(*names: str) -> dict[str, Any]:
+        (service,) = whole["virtual_server"]
+        servers = [one for one in service["real_server"] if one["name"] in names]
+        return {**whole, "virtual_server": [{**service, "real_server": servers}]}
+
+    with KeepAlive(lab, VIP) as client:
+        server = client.get()
+        lab.box.configure(only(server))
+        assert [(one["name"], one["sessions"]) for one in lab.box.servers()] == [(server, 1)]
+        assert client.get() == server
+        lab.box.configure(only())
+        assert lab.box.servers() == []
+        assert lab.run("client", [*CURL, f"http://{VIP}/"]).returncode == 7  # a reset: no server is bound
+        lab.box.configure(whole)
+    for name in ("rs1", "rs2", "rs3"):
+        wait_for_state(lab, name, "ACTIVE")
+    assert lab.run("client", [*CURL, f"http://{VIP}/"]).returncode == 0
+
+
 def test_garbage_to_the_vip_is_dropped_counted_and_harmless(make_lab: MakeLab) -> None:
     lab = make_lab()
     with KeepAlive(lab, VIP) as client:

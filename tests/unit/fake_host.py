@@ -15,6 +15,7 @@ import httpx
 import uvicorn
 
 from lb.api import create_app, describe_event
+from lb.config import BoxConfig, parse
 from lb.core.box import Box
 from lb.core.fleet import Probe
 from lb.core.health import Outcome, ProbeResult
@@ -24,6 +25,7 @@ from lb.core.service import ServerSettings, ServiceSettings
 from lb.core.session import SessionState
 from lb.journal import Journal
 from lb.metrics import QueueStatistics
+from lb.refusal import Refused
 
 Result = TypeVar("Result")
 
@@ -31,6 +33,13 @@ EPOCH = 1_700_000_000.0  # 2023-11-14T22:13:20Z, the wall clock at box time 0
 CLIENT = "198.51.100.7"
 VIP = "192.0.2.10"
 FLAGS = {"S": SYN, "A": ACK, "F": FIN, "R": RST}
+WEB = {
+    "name": "web",
+    "address": VIP,
+    "port": 80,
+    "dscp": 10,
+    "real_server": [{"name": "rs1", "address": "10.0.0.1"}, {"name": "rs2", "address": "10.0.0.2"}],
+}
 OK = ProbeResult(Outcome.SUCCESS, "200")
 MISSING = ProbeResult(Outcome.BAD_STATUS, "404")
 
@@ -70,6 +79,7 @@ class FakeHost:
         self.probes: dict[str, Probe] = {}
         """The newest check of each server, by "virtual/real"."""
         self.settled = 0
+        self.configuration = parse(BoxConfig, {"virtual_server": [WEB]}, "test")
         self.box.configure(self.time, services or (web(),))
         self.wait(0)
         for server in list(self.probes):
@@ -94,6 +104,11 @@ class FakeHost:
 
     def queue(self) -> QueueStatistics:
         return self.statistics
+
+    def reconfigure(self, wanted: BoxConfig) -> None:
+        if wanted.speed != self.speed:
+            raise Refused(422, "restart_needed", "speed: these change with a restart only")
+        self.configuration = wanted
 
     # What a test does
 
@@ -168,6 +183,16 @@ def call(host: FakeHost, method: str, path: str, **parameters: Any) -> httpx.Res
     async def run() -> httpx.Response:
         async with in_process(host) as http:
             return await http.request(method, path, params=parameters)
+
+    return asyncio.run(run())
+
+
+def put(host: FakeHost, path: str, document: Any) -> httpx.Response:
+    """A PUT of a JSON document."""
+
+    async def run() -> httpx.Response:
+        async with in_process(host) as http:
+            return await http.put(path, json=document)
 
     return asyncio.run(run())
 

@@ -15,7 +15,21 @@ from lb.core.service import CheckSettings, Policy, PortReuse, ResetSettings
 from lb.metrics import QueueStatistics
 from lb.selection import SLICE, Place
 
-from .fake_host import CLIENT, EPOCH, MISSING, VIP, FakeHost, call, get, in_process, packed, servers, web
+from .fake_host import (
+    CLIENT,
+    EPOCH,
+    MISSING,
+    VIP,
+    WEB,
+    FakeHost,
+    call,
+    get,
+    in_process,
+    packed,
+    put,
+    servers,
+    web,
+)
 
 Result = TypeVar("Result")
 
@@ -489,6 +503,54 @@ def test_acting_on_a_large_table_gives_packets_their_turn_and_spares_what_comes_
     assert turns >= 50_000 // SLICE - 1
     assert len(host.box.table) > 0
     assert host.settled >= 50_000 // SLICE
+
+
+# The configuration
+
+
+def test_configuration_is_that_of_the_file_with_what_it_leaves_out(host: FakeHost) -> None:
+    (service,) = get(host, "/v1/configuration")["configuration"]["virtual_server"]
+    assert (service["name"], service["aging_s"], service["health_check"]["interval_s"]) == (
+        "web",
+        600.0,
+        10.0,
+    )
+
+
+def test_configuration_can_be_sent_back_with_another_server(host: FakeHost) -> None:
+    changed = get(host, "/v1/configuration")["configuration"]
+    changed["virtual_server"][0]["real_server"].append({"name": "rs3", "address": "10.0.0.3"})
+    answer = put(host, "/v1/configuration", changed)
+    assert answer.status_code == 200
+    assert answer.json()["configuration"] == get(host, "/v1/configuration")["configuration"]
+    assert [server.name for server in host.configuration.virtual_server[0].real_server] == [
+        "rs1",
+        "rs2",
+        "rs3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        (
+            {"virtual_server": [{**WEB, "dscp": 64}]},
+            "bad_configuration",
+            "virtual_server[0].dscp = 64: 1 to 63",
+        ),
+        ({"virtual_servers": []}, "bad_configuration", "virtual_servers: unknown key"),
+        ({"speed": 7.0}, "restart_needed", "speed"),
+    ],
+)
+def test_configuration_with_a_mistake_changes_nothing(
+    host: FakeHost, change: dict[str, Any], code: str, said: str
+) -> None:
+    before = get(host, "/v1/configuration")["configuration"]
+    answer = put(host, "/v1/configuration", {**before, **change})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == code
+    assert said in answer.json()["error"]["message"]
+    assert get(host, "/v1/configuration")["configuration"] == before
 
 
 # Events

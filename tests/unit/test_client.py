@@ -44,6 +44,14 @@ def test_a_server_is_disabled_shut_down_and_enabled(box: BoxClient) -> None:
     assert [row["state"] for row in box.enable("rs1", virtual_server="web")] == ["ENABLED"]
 
 
+def test_configuration_is_fetched_and_sent_back_changed(box: BoxClient) -> None:
+    wanted = box.configuration()
+    wanted["virtual_server"][0]["real_server"] = []
+    assert box.configure(wanted) == wanted == box.configuration()
+    with pytest.raises(ApiError, match=r"dscp = 0: 1 to 63"):
+        box.configure({**wanted, "virtual_server": [{**wanted["virtual_server"][0], "dscp": 0}]})
+
+
 def test_sessions_are_fetched_over_all_pages(
     box: BoxClient, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

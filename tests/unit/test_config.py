@@ -271,6 +271,11 @@ def test_virtual_server_without_a_real_server(file: Path) -> None:
     assert problem.startswith("virtual_server[0].real_server: missing")
 
 
+def test_real_servers_that_come_later_are_an_empty_list(file: Path) -> None:
+    file.write_text(GOOD.split(REAL)[0].replace("dscp = 10\n", "dscp = 10\nreal_server = []\n"))
+    assert load(file).virtual_server[0].real_server == ()
+
+
 def test_check_that_takes_longer_than_its_interval(file: Path) -> None:
     text = with_line(GOOD, CHECK, "timeout_s = 10.5")
 
