@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from netns.docker.cli import docker
 from netns.errors import LabError
 from netns.rehearse_cli import rehearse
 from netns.scenario_cli import scenario
@@ -82,6 +83,7 @@ def main() -> None:
 main.add_command(scenario)
 main.add_command(web)
 main.add_command(rehearse)
+main.add_command(docker)
 
 
 @main.command()

@@ -90,6 +90,12 @@ def leader(pid: int, log: Path) -> Process:
     return Process(pid=pid, started=stat.started, netns=ANYWHERE, log=str(log))
 
 
+def started(pid: int) -> int | None:
+    """When the process started, in clock ticks after boot; None when there is none."""
+    stat = _stat(pid)
+    return stat.started if stat is not None and not stat.zombie else None
+
+
 def members(process: Process) -> list[int]:
     """The pids of what is alive of `process` and its descendants, the leader first."""
     first = _stat(process.pid)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ANYWHERE = IPv4Network("0.0.0.0/0")
 NODE_INTERFACE = "eth0"
 """Every node but the router has one interface; the router's are named after the node at the other end."""
+DSR_TABLE = "l4lab_dsr"
+"""A real server's nftables table, of the family ip."""
 
 
 class Role(Enum):
@@ -171,7 +173,7 @@ def dsr_ruleset(node: Node) -> str:
         for vip in node.vips
     )
     return (
-        "table ip l4lab_dsr {\n"
+        f"table ip {DSR_TABLE} {{\n"
         "  chain prerouting {\n"
         "    type filter hook prerouting priority raw; policy accept;\n"
         f"{rules}\n"

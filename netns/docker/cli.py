@@ -1,0 +1,105 @@
+"""`l4lab docker`: labelled containers made real servers, and what that takes taken back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from netns.docker.status import Status
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+
+
+def _project(command: Command) -> Command:
+    return click.option(
+        "--project", envvar="COMPOSE_PROJECT_NAME", help="A compose project; none: all labelled containers."
+    )(command)
+
+
+@click.group()
+def docker() -> None:
+    """Make real servers of containers with the label l4box.vip, from outside: docs/docker.md."""
+
+
+@docker.command()
+@_project
+@click.option(
+    "--watch", "follow", is_flag=True, help="Go on for containers that start or change, until Ctrl-C."
+)
+def attach(project: str | None, follow: bool) -> None:
+    """Give each its VIP and DSCP rule, and tell the box. Done again, it does what is new."""
+    from netns import lifecycle
+    from netns.docker.attach import attach, watch
+    from netns.docker.engine import Engine
+
+    lifecycle.require_root()
+    engine = Engine()
+    if not follow:
+        done = attach(engine, project, say=_say)
+        _say(f"attached: {', '.join(server.name for server in done.servers) or 'no server'}")
+        return
+    try:
+        watch(engine, project, say=_say)
+    except KeyboardInterrupt:
+        _say("not watching any more; `l4lab docker detach` takes back what is attached")
+
+
+@docker.command()
+@_project
+def detach(project: str | None) -> None:
+    """Take back all that attach has changed, in every network and in the box."""
+    from netns import lifecycle
+    from netns.docker.attach import detach
+    from netns.docker.ledger import ALL
+
+    lifecycle.require_root()
+    _say("detached" if detach(project or ALL, say=_say) else "nothing is attached: nothing to do")
+
+
+@docker.command()
+@_project
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def status(project: str | None, as_json: bool) -> None:
+    """Show the servers among the containers; exit 1 when one can't be what its labels say."""
+    from netns import lifecycle
+    from netns.docker.engine import Engine
+    from netns.docker.status import look
+
+    lifecycle.require_root()
+    found = look(Engine(), project)
+    if as_json:
+        click.echo(json.dumps(found.document()))
+    else:
+        _print(found)
+    for problem in found.problems:
+        _say(f"problem: {problem}")
+    click.get_current_context().exit(1 if found.problems else 0)
+
+
+def _print(found: Status) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = ["server", "container", "Docker says", "VIP", "address", "network", "box says", "sessions"]
+    table = Table(*columns, box=None, pad_edge=False)
+    for one in found.servers:
+        row = one.box or {"state": "-", "sessions": "-"}
+        table.add_row(
+            one.name,
+            one.container,
+            one.status + (f", {one.health}" if one.health else ""),
+            f"{one.vip}:{one.port}",
+            one.address,
+            "not attached" if not one.attached else "attached" if one.changes else "its own",
+            row["state"],
+            str(row["sessions"]),
+        )
+    Console(highlight=False).print(table)

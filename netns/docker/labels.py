@@ -1,0 +1,55 @@
+"""What the labels of a container say: what it is to the box."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from lb.config import Strict, parse
+
+PREFIX = "l4box."
+
+
+def _l4_or_path(text: str) -> str:
+    if text != "l4" and not text.startswith("/"):
+        raise ValueError(f"{text!r}: l4, or the path of a page (/health_check.html), is allowed")
+    return text
+
+
+def _unicast(address: IPv4Address) -> IPv4Address:
+    if address.is_multicast or address.is_loopback or address.is_unspecified or address.is_link_local:
+        raise ValueError(f"{address} can't be a VIP: a routable unicast address is allowed")
+    return address
+
+
+class Labels(Strict):
+    """The labels that begin with `l4box.`. Those of a real server are all but `role`."""
+
+    role: Literal["box", "router", "client"] | None = None
+    vip: Annotated[IPv4Address, AfterValidator(_unicast)] | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] = 80
+    weight: Annotated[int, Field(ge=1, le=65535)] = 1
+    health: Annotated[str, AfterValidator(_l4_or_path)] | None = None
+    """How the box checks it: "l4", or the page it asks for; None: as its virtual server is configured."""
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        others = sorted(self.model_fields_set - {"role", "vip"})
+        if self.vip is None and others:
+            raise ValueError(f"l4box.vip is missing, a real server ({', '.join(others)}) needs it")
+        if self.vip is not None and self.role is not None:
+            raise ValueError(f"l4box.role = {self.role} and l4box.vip exclude each other")
+        return self
+
+
+class _Table(Strict):
+    l4box: Labels
+
+
+def read(container: str, labels: Mapping[str, str]) -> Labels | None:
+    """What the labels of that container say, None when there are none of ours; raises ConfigError."""
+    ours = {key.removeprefix(PREFIX): value for key, value in labels.items() if key.startswith(PREFIX)}
+    return parse(_Table, {"l4box": ours}, f"container {container}").l4box if ours else None

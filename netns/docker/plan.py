@@ -1,0 +1,122 @@
+"""What is to be done for the containers there are: the box's configuration, and each one's network. Pure.
+
+A real server stays configured as long as it has a container, running or not, as it does at a hardware box:
+that it has died is for health checks to find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+
+from lb.config import BoxConfig, ConfigError
+from netns.docker import labels
+from netns.docker.change import Change, RepliesBy, RouteBy, Rules, Sysctl, VipOnLo
+from netns.docker.configuration import Ours, configured
+from netns.docker.container import Container
+from netns.docker.servers import Server, address_near, servers
+from netns.errors import LabError
+from netns.topology import DSR_TABLE, NODE_INTERFACE, Interface, Node, Role, Vip, dsr_ruleset
+
+SERVER_SYSCTLS = (
+    # Servers share a network: a VIP on lo is neither answered for there nor asked from.
+    Sysctl("net/ipv4/conf/all/arp_ignore", "1"),
+    Sysctl("net/ipv4/conf/all/arp_announce", "2"),
+    # Loose: clients' packets need not come in by the interface that leads to the client.
+    Sysctl("net/ipv4/conf/all/rp_filter", "2"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A container that runs, and what its network is to have."""
+
+    container: Container
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    configuration: BoxConfig
+    ours: Ours
+    servers: tuple[Server, ...]
+    work: tuple[Work, ...]
+    problems: tuple[str, ...]
+    """A line for each container that is left out, and why."""
+
+
+def find_box(containers: Iterable[Container]) -> Container:
+    """The container whose role is box, one that runs if any does; LabError when it is not clear which."""
+    boxes = [one for one in containers if one.labels.get(f"{labels.PREFIX}role") == "box"]
+    chosen = [one for one in boxes if one.pid] or boxes
+    if not chosen:
+        raise LabError("no container has the label l4box.role=box")
+    if len(chosen) > 1:
+        raise LabError(f"several boxes: {', '.join(one.name for one in chosen)}; choose one by --project")
+    return chosen[0]
+
+
+def plan(
+    containers: Sequence[Container],
+    configuration: BoxConfig,
+    left: Ours,
+    known: Mapping[str, IPv4Address],
+) -> Plan:
+    """`configuration` is the box's now, of which `left` is there for containers; `known`: see `servers`."""
+    box = find_box(containers)
+    problems: list[str] = []
+    said = []
+    for container in containers:
+        try:
+            found = labels.read(container.name, container.labels)
+        except ConfigError as error:
+            problems += str(error).splitlines()
+        else:
+            if found is not None:
+                said.append((container, found))
+    routers = [container for container, found in said if found.role == "router"]
+    members = servers(said, routers, box, known, problems)
+    wanted, ours = configured(configuration, left, members, problems)
+
+    dscps = {
+        IPv4Address(int(service.address)): service.dscp
+        for service in wanted.virtual_server
+        if service.address.version == 4
+    }
+    work = [
+        Work(
+            one.container,
+            (*SERVER_SYSCTLS, *server_changes(one.address, {one.vip: dscps[one.vip]}, one.router)),
+        )
+        for one in members
+        if one.connected and one.vip in dscps
+    ]
+    for container, found in said:
+        ways = [box] if found.role == "router" else [*routers, box] if found.role == "client" else []
+        way = next(filter(None, (address_near(one, container) for one in ways)), None)
+        if way is not None:
+            work.append(Work(container, tuple(RouteBy(f"{vip}/32", str(way)) for vip in dscps)))
+    return Plan(
+        wanted, ours, tuple(members), tuple(one for one in work if one.container.pid), tuple(problems)
+    )
+
+
+def server_changes(
+    address: IPv4Address, dscps: Mapping[IPv4Address, int], router: IPv4Address | None
+) -> tuple[Change, ...]:
+    """What makes a container of that address a real server of VIPs, each with its DSCP."""
+    node = Node(
+        name="",
+        namespace="",
+        role=Role.SERVER,
+        interfaces=(Interface(NODE_INTERFACE, IPv4Interface(address), peer="router"),),
+        routes=(),
+        vips=tuple(Vip(vip, f"lo:{number}", dscp) for number, (vip, dscp) in enumerate(dscps.items())),
+    )
+    changes: list[Change] = []
+    for vip in node.vips:
+        changes.append(VipOnLo(str(vip.address), vip.label))
+        if router is not None:
+            changes.append(RepliesBy(str(vip.address), str(router)))
+    return (*changes, Rules(DSR_TABLE, dsr_ruleset(node)))
