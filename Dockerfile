@@ -3,6 +3,8 @@
 ARG BASE_IMAGE=debian:bookworm-slim
 
 FROM ${BASE_IMAGE} AS build
+# The old builder leaves this stage behind: docker image prune --filter label=l4box.stage=build
+LABEL l4box.stage=build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends gcc libnetfilter-queue-dev libpython3-dev python3-venv
 WORKDIR /src

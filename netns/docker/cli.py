@@ -11,6 +11,9 @@ import click
 if TYPE_CHECKING:
     from netns.docker.status import Status
 
+WIDE = 160
+"""Columns of a table that goes to no terminal."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -88,8 +91,9 @@ def _print(found: Status) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    columns = ["server", "container", "Docker says", "VIP", "address", "network", "box says", "sessions"]
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for title in ("server", "container", "Docker says", "VIP", "address", "network", "box says", "sessions"):
+        table.add_column(title, no_wrap=True)
     for one in found.servers:
         row = one.box or {"state": "-", "sessions": "-"}
         table.add_row(
@@ -102,4 +106,5 @@ def _print(found: Status) -> None:
             row["state"],
             str(row["sessions"]),
         )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table, width=None if console.is_terminal else WIDE, crop=False)

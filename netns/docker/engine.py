@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
 
 import docker
 import requests
-from docker.errors import DockerException, NotFound
+from docker.errors import APIError, DockerException, NotFound
 
-from netns.docker import container
-from netns.docker.container import Container, Happening
+from netns.docker.container import ONE_OFF, PROJECT, Container, Happening, happening, read
 from netns.docker.labels import PREFIX
-from netns.errors import UnreachableError
+from netns.errors import LabError, UnreachableError
 
 WATCHED = (
     "start",
@@ -32,7 +32,7 @@ WATCHED = (
 
 
 class Engine:
-    """The engine that DOCKER_HOST names, or the machine's own. Every method raises UnreachableError."""
+    """The engine that DOCKER_HOST names, or the machine's own. UnreachableError when it does not answer."""
 
     def __init__(self) -> None:
         with _answering():
@@ -43,20 +43,34 @@ class Engine:
 
     def containers(self, project: str | None) -> list[Container]:
         """Those with labels of ours, of one compose project or of all, oldest first, whatever their state."""
-        filters = {"label": f"{container.PROJECT}={project}"} if project is not None else {}
+        filters = {"label": f"{PROJECT}={project}"} if project is not None else {}
         found = []
         with _answering():
             for row in self._client.api.containers(all=True, filters=filters):
                 labels = row["Labels"] or {}
-                if labels.get(container.ONE_OFF) == "True" or not any(
-                    key.startswith(PREFIX) for key in labels
-                ):
+                ours = any(key.startswith(PREFIX) for key in labels)
+                if not ours or labels.get(ONE_OFF) == "True":
                     continue
                 try:
-                    found.append(container.read(self._client.api.inspect_container(row["Id"])))
+                    found.append(read(self._client.api.inspect_container(row["Id"])))
                 except NotFound:
                     continue  # removed meanwhile
         return sorted(found, key=lambda one: one.created)
+
+    def execute(self, container: Container, argv: Sequence[str]) -> tuple[int, str]:
+        """Exit code and output of `argv` in the container, as `docker exec` runs it."""
+        with _answering():
+            code, output = self._client.containers.get(container.id).exec_run(list(argv))
+        return code, output.decode(errors="replace")
+
+    def kill(self, container: Container, number: signal.Signals) -> None:
+        """Send a signal to the container's first process; SIGKILL ends all of it."""
+        with _answering():
+            self._client.api.kill(container.id, number.value)
+
+    def start(self, container: Container) -> None:
+        with _answering():
+            self._client.api.start(container.id)
 
     @contextmanager
     def events(self) -> Iterator[SimpleQueue[Happening | None]]:
@@ -67,12 +81,12 @@ class Engine:
             stream = self._client.events(since=int(time.time()), decode=True, filters=filters)
         happened: SimpleQueue[Happening | None] = SimpleQueue()
 
-        def read() -> None:
+        def listen() -> None:
             for event in stream:
-                happened.put(container.happening(event))
+                happened.put(happening(event))
             happened.put(None)
 
-        reader = threading.Thread(target=read, daemon=True, name="engine-events")
+        reader = threading.Thread(target=listen, daemon=True, name="engine-events")
         reader.start()
         try:
             yield happened
@@ -85,6 +99,8 @@ class Engine:
 def _answering() -> Iterator[None]:
     try:
         yield
+    except APIError as error:
+        raise LabError(f"the Docker Engine refuses: {error.explanation or error}") from error
     except (DockerException, requests.RequestException) as error:
         where = os.environ.get("DOCKER_HOST", "this machine")
         raise UnreachableError(f"no Docker Engine answers ({where}): {error}") from error

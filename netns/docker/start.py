@@ -74,7 +74,7 @@ def start(role: Role, config: BoxConfig, path: Path, via: str | None, box: str |
             return ["l4box", "run", "-c", str(path)]
         case Role.SERVER:
             return _start_server(config, via)
-    return ["sh", "-c", IDLE]
+    return [*UNPRIVILEGED, "sh", "-c", IDLE]
 
 
 def _start_server(config: BoxConfig, via: str | None) -> list[str]:

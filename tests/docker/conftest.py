@@ -1,0 +1,186 @@
+"""Compose projects on a Docker Engine. scripts/docker-test has built the images and chosen the engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from netns.docker.attach import detach
+from netns.docker.engine import Engine
+from netns.docker.project import Project
+
+VIP = "192.0.2.10"
+URL = f"http://{VIP}/"
+TOP = Path(__file__).parents[2]
+OWN = TOP / "docker-compose.yml"
+STOCK = Path(__file__).parent / "stock" / "docker-compose.yml"
+IMAGE = os.environ.get("L4BOX_IMAGE", "l4box-test")
+STOCK_IMAGE = os.environ.get("STOCK_IMAGE", "l4box-test-stock")
+OWN_SERVERS = {"web1": "10.81.3.11", "web2": "10.81.3.12", "web3": "10.81.3.13"}
+CURL = ["curl", "--silent", "--show-error", "--max-time", "3"]
+
+
+def compose_command() -> list[str]:
+    """Compose as it is installed: the engine's plugin, or version 1."""
+    plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+    return ["docker", "compose"] if plugin.returncode == 0 else ["docker-compose"]
+
+
+class Compose:
+    """A compose project: brought up, asked, and taken down with all that it made."""
+
+    def __init__(self, name: str, files: list[Path], directory: Path, engine: Engine, **box: Any) -> None:
+        """`box` are keys of the box's configuration."""
+        self.name = name
+        self.project = Project(engine, name, directory)
+        self._files = files
+        config = directory / "config"
+        config.mkdir()
+        (config / "box.toml").write_text(tomli_w.dumps(box))
+        config.chmod(0o755)  # the box's user is another one
+        self.environment = {
+            **os.environ,
+            "L4BOX_IMAGE": IMAGE,
+            "STOCK_IMAGE": STOCK_IMAGE,
+            "L4BOX_CONFIG": str(config),
+        }
+
+    def __call__(self, *arguments: str) -> str:
+        """What a compose command prints; its errors in the exception."""
+        files = [word for file in self._files for word in ("--file", str(file))]
+        # Not where COMPOSE_FILE or .env might be.
+        command = [*compose_command(), "--project-name", self.name, *files, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, cwd=TOP)
+        assert done.returncode == 0, f"compose {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    def add(self, file: Path) -> None:
+        """From now on the project has this file's services too."""
+        self._files.append(file)
+
+    def id(self, node: str) -> str:
+        return self.project.container(node).id
+
+
+def docker(*arguments: str) -> str:
+    """What a docker command prints."""
+    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def l4lab(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """An `l4lab docker` command, as a user runs it."""
+    argv = [sys.executable, "-m", "netns.cli", "docker", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def get(project: Project) -> str:
+    """Which server a new connection of the client's gets its page from, "" when it gets none."""
+    return project.run("client", [*CURL, URL]).stdout.strip()
+
+
+def row(project: Project, server: str) -> dict[str, Any]:
+    """What the box says of a server."""
+    with project.box as api:
+        return next(one for one in api.servers() if one["name"] == server)
+
+
+def servers(project: Project) -> dict[str, str]:
+    """The states of the box's servers by name."""
+    with project.box as api:
+        return {one["name"]: one["state"] for one in api.servers()}
+
+
+def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
+    """The first true value of `condition`; fails when there is none in time."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.02)
+    return value
+
+
+def network_state(project: Project, node: str) -> dict[str, Any]:
+    """All of a container's network that could have been changed, as the kernel tells it.
+
+    Of the box, whose rules count packets, without the counters.
+    """
+    commands = {
+        "addresses": ["ip", "-j", "addr"],
+        "main routes": ["ip", "-j", "route"],
+        "all routes": ["ip", "-j", "route", "show", "table", "all"],
+        "rules": ["ip", "-j", "rule"],
+        "ruleset": ["nft", "-j", *(["--stateless"] if node == "box" else []), "list", "ruleset"],
+        "sysctls": ["sysctl", "net.ipv4"],
+    }
+    return {what: project.run(node, argv, check=True).stdout for what, argv in commands.items()}
+
+
+def engine_state() -> dict[str, list[str]]:
+    """Containers, networks, images and volumes of the engine."""
+    return {
+        "containers": sorted(docker("ps", "--all", "--quiet").split()),
+        "networks": sorted(docker("network", "ls", "--quiet").split()),
+        "images": sorted(docker("images", "--quiet", "--no-trunc").split()),
+        "volumes": sorted(docker("volume", "ls", "--quiet").split()),
+    }
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    engine = Engine()
+    yield engine
+    engine.close()
+
+
+def box_settings(real_servers: dict[str, str]) -> dict[str, Any]:
+    """A box.toml. A check may take ten box seconds: on a busy machine a healthy server must not miss it."""
+    service = {
+        "name": "web",
+        "address": VIP,
+        "port": 80,
+        "dscp": 10,
+        "health_check": {"timeout_s": 10.0},
+        "real_server": [{"name": name, "address": address} for name, address in real_servers.items()],
+    }
+    return {"speed": 20.0, "virtual_server": [service]}
+
+
+MakeProject = Callable[..., Compose]
+
+
+@pytest.fixture(scope="module")
+def make_project(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeProject]:
+    """Brings a compose project up; it is down at the end of the module, and nothing is attached."""
+    with ExitStack() as held:
+
+        def make(name: str, file: Path = OWN, *, real_servers: dict[str, str]) -> Compose:
+            directory = tmp_path_factory.mktemp(name)
+            compose = Compose(name, [file], directory, engine, **box_settings(real_servers))
+            held.callback(compose, "down", "--timeout", "5")
+            held.callback(detach, name, say=sys.stderr.write)
+            held.callback(_show_log, compose)
+            compose("up", "--detach", "--no-build")
+            compose.project.wait_until_bound()
+            return compose
+
+        yield make
+
+
+def _show_log(compose: Compose) -> None:
+    sys.stderr.write(compose("logs", "--no-color", "box"))
+
+
+def inspect(container: str) -> dict[str, Any]:
+    """What `docker inspect` says."""
+    (found,) = json.loads(docker("inspect", container))
+    return found
