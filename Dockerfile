@@ -27,8 +27,9 @@ RUN apt-get update \
     curl iproute2 iptables libcap2-bin libnetfilter-queue1 nftables nginx-light python3-minimal libpython3-stdlib \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 # Nobody in here is root. This copy of setpriv can hand on the two capabilities of the lab, where the container
-# has them: containers/entrypoint does, to the programs that need them.
-RUN useradd --system --no-create-home l4box \
+# has them: containers/entrypoint does, to the programs that need them. The group is root's, as the kernel tells
+# how full a packet queue is (/proc/net/netfilter/nfnetlink_queue) to root and its group.
+RUN useradd --system --no-create-home --gid root l4box \
  && install -d -o l4box /run/l4box /srv/l4box \
  && install /usr/bin/setpriv /usr/local/bin/setpriv-net \
  && setcap cap_net_admin,cap_net_raw+p /usr/local/bin/setpriv-net

@@ -27,6 +27,7 @@ STOCK = Path(__file__).parent / "stock" / "docker-compose.yml"
 IMAGE = os.environ.get("L4BOX_IMAGE", "l4box-test")
 STOCK_IMAGE = os.environ.get("STOCK_IMAGE", "l4box-test-stock")
 OWN_SERVERS = {"web1": "10.81.3.11", "web2": "10.81.3.12", "web3": "10.81.3.13"}
+MARK = "----"
 CURL = ["curl", "--silent", "--show-error", "--max-time", "3"]
 
 
@@ -109,20 +110,22 @@ def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 30) -
     return value
 
 
-def network_state(project: Project, node: str) -> dict[str, Any]:
+def network_state(project: Project, node: str) -> dict[str, str]:
     """All of a container's network that could have been changed, as the kernel tells it.
 
-    Of the box, whose rules count packets, without the counters.
+    The box counts packets and replaces its own rules: of it the rules' text, without counters and handles.
     """
     commands = {
-        "addresses": ["ip", "-j", "addr"],
-        "main routes": ["ip", "-j", "route"],
-        "all routes": ["ip", "-j", "route", "show", "table", "all"],
-        "rules": ["ip", "-j", "rule"],
-        "ruleset": ["nft", "-j", *(["--stateless"] if node == "box" else []), "list", "ruleset"],
-        "sysctls": ["sysctl", "net.ipv4"],
+        "addresses": "ip -j addr",
+        "main routes": "ip -j route",
+        "all routes": "ip -j route show table all",
+        "rules": "ip -j rule",
+        "ruleset": f"nft {'--stateless' if node == 'box' else '--json'} list ruleset",
+        "sysctls": "sysctl net.ipv4",
     }
-    return {what: project.run(node, argv, check=True).stdout for what, argv in commands.items()}
+    script = f" && echo {MARK} && ".join(commands.values())
+    shown = project.run(node, ["sh", "-c", script], check=True).stdout.split(f"{MARK}\n")
+    return dict(zip(commands, shown, strict=True))
 
 
 def engine_state() -> dict[str, list[str]]:

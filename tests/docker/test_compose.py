@@ -72,6 +72,12 @@ def test_box_answers_its_user_in_its_container(own: Compose) -> None:
     assert {row["name"]: row["state"] for row in shown["servers"]} == dict.fromkeys(OWN_SERVERS, "ACTIVE")
 
 
+def test_box_tells_how_full_its_queue_is_although_it_is_not_root(own: Compose) -> None:
+    get(own.project)
+    with own.project.box as api:
+        assert api.stats()["queue"]["received"] > 0
+
+
 def test_request_crosses_the_box_and_the_reply_does_not(own: Compose, tmp_path: Path) -> None:
     client = str(own.project.container("client").endpoints[f"{NAME}_clients"].address)
     with own.project.capture(
