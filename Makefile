@@ -18,7 +18,7 @@ Try next:
 endef
 export NEXT
 
-.PHONY: help setup lab lab-down test test-unit bench bench-quick check lock clean
+.PHONY: help setup lab lab-down test test-unit docker-test bench bench-quick check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,10 @@ test: ## every test: the core alone, then the box and lab on this kernel (root)
 test-unit: ## the core's tests, every branch of it covered
 	@scripts/setup dev
 	$(UNIT)
+
+docker-test: ## the same box in containers: on your Docker Engine, else skipped (root)
+	@scripts/setup test
+	@scripts/docker-test
 
 bench: ## measure the box beside what else one could use, half an hour; ARGS=--fresh starts anew (root)
 	@scripts/setup bench
