@@ -109,7 +109,7 @@ class Project:
             raise LabError(f"{server} is not of our image: where its health file is, is not known")
         return Web(
             server=server,
-            kind="nginx",
+            kind=web.KINDS["nginx"],
             directory=directory,
             ports=tuple(sorted({service.port for service in services})),
             health_files=tuple(
@@ -133,16 +133,16 @@ class Project:
         """Put the VIP on the server's lo."""
         self.inside(server, self._vip(server).make)
 
-    def stop(self, server: str, how: StopSignal = StopSignal.QUIT, *, timeout_s: float = 30.0) -> bool:
+    def stop(self, server: str, how: StopSignal = StopSignal.GRACEFUL, *, timeout_s: float = 30.0) -> bool:
         """Signal the container's program and wait until the container has ended; whether it ran."""
         container = self.container(server)
         if not container.pid:
             return False
-        self._engine.kill(container, how.value)
+        self._engine.kill(container, web.KINDS["nginx"].signal(how))
         deadline = time.monotonic() + timeout_s
         while self.container(server).pid:
             if time.monotonic() > deadline:
-                raise LabError(f"{server} still runs {timeout_s:g} s after SIG{how.name}")
+                raise LabError(f"{server} still runs {timeout_s:g} s after it was told to ({how.value})")
             time.sleep(process.POLL_S)
         return True
 

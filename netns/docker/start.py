@@ -93,7 +93,7 @@ def _start_server(config: BoxConfig, via: str | None) -> list[str]:
         change.make()
     served = Web(
         server=socket.gethostname(),
-        kind="nginx",
+        kind=web.KINDS["nginx"],
         directory=SERVED,
         ports=tuple(sorted({service.port for service in services})),
         health_files=tuple(
@@ -102,7 +102,7 @@ def _start_server(config: BoxConfig, via: str | None) -> list[str]:
     )
     if not served.root.exists():
         web.make_files(served)
-    return [*UNPRIVILEGED, *web.command(served)]
+    return [*UNPRIVILEGED, *served.kind.command(served)]
 
 
 def _given(address: str | None, option: str) -> str:
