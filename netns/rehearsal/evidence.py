@@ -11,7 +11,7 @@ from netns.rehearsal.causes import is_slow
 from netns.rehearsal.flows import Places, Wire
 from netns.run_clock import RunClock
 from netns.topology import Role
-from netns.wire import Segment, port, segments
+from netns.wire import begins_or_asks, of_ends, port, segments
 
 
 def places(lab: Lab) -> Places:
@@ -39,16 +39,9 @@ def evidence(lab: Lab, recording: Recording, captures: Mapping[str, Capture], cl
     ends: set[str] = set()
     unasked: dict[tuple[str, str], None] = {}
 
-    def read(node: str) -> list[Segment]:
-        return [
-            segment
-            for segment in segments(captures[node].path, clock.unix)
-            if (found := where.ends(segment)) is not None and found[0] in ends
-        ]
-
     if suffered:
         for node in where.clients:
-            for segment in segments(captures[node].path, clock.unix):
+            for segment in segments(captures[node].path, clock.unix, begins_or_asks):
                 found = where.ends(segment)
                 if found is None or segment.source != found[0]:
                     continue
@@ -62,4 +55,8 @@ def evidence(lab: Lab, recording: Recording, captures: Mapping[str, Capture], cl
                         ends.add(found[0])
         ends.update(client for client, _ in unasked)
     nodes = [*where.clients, where.box, *where.servers.values()]
-    return Wire(where, [segment for node in nodes if ends for segment in read(node)])
+    theirs = of_ends(ends)
+    return Wire(
+        where,
+        [one for node in nodes if ends for one in segments(captures[node].path, clock.unix, theirs)],
+    )

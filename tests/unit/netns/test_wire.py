@@ -10,7 +10,8 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
 from netns.pcapng import Trace, merge
-from netns.wire import Segment, read
+from netns.wire import Glance, Segment, begins_or_asks, of_ends, read
+from netns.wire import segments as wire_segments
 
 START_NS = 1_800_000_000_000_000_000
 
@@ -81,3 +82,17 @@ def test_what_is_not_tcp_over_ipv4_is_passed_over(tmp_path: Path) -> None:
     later_fragment = Ether() / IP(src="10.0.0.1", dst="10.0.0.2", frag=10, proto=6) / Raw(bytes(64))
     others = [Ether() / ARP(), ip / UDP() / Raw(bytes(64)), ip / ICMP() / Raw(bytes(64)), later_fragment]
     assert segments(tmp_path, *others, Ether() / Raw(b"x")) == []
+
+
+def test_who_keeps_few_of_many_gets_just_those(tmp_path: Path) -> None:
+    other = Ether() / IP(src="10.80.4.2", dst="10.80.1.2") / TCP(sport=40002, dport=80, flags="A")
+    back = Ether() / IP(src="192.0.2.10", dst="10.80.4.2") / TCP(sport=80, dport=40001, flags="SA")
+    asks = tcp("PA", b"POST /?curl-post-1.3 HTTP/1.1\r\n")
+    path = capture(tmp_path, tcp("S"), back, other, asks, tcp("PA", b"more"))
+
+    def kept(wanted: Glance) -> list[str]:
+        return [str(one.flags) + one.request_id for one in wire_segments(path, float, wanted)]
+
+    assert kept(of_ends(["10.80.4.2:40001"])) == ["2", "18", "24curl-post-1.3", "24"]
+    assert kept(of_ends(["10.80.4.2:40002"])) == ["16"]
+    assert kept(begins_or_asks) == ["2", "24curl-post-1.3"]
