@@ -13,6 +13,17 @@ AT_ONCE_S: Final = 0.05
 
 def in_words(pattern: StopPattern) -> str:
     """The pattern in a sentence."""
+    return "; ".join(
+        (
+            clients_in_words(pattern),
+            f"listener gone: {gone_in_words(pattern.listener_gone_s)}",
+            f"processes gone: {gone_in_words(pattern.ended_s)}",
+        )
+    )
+
+
+def clients_in_words(pattern: StopPattern) -> str:
+    """What became of its clients' connections and requests."""
     idle = pattern.idle
     parts = [f"{plural(idle.total, 'idle connection')}: {idle_in_words(pattern)}"]
     if pattern.in_hand.total:
@@ -21,8 +32,6 @@ def in_words(pattern: StopPattern) -> str:
         parts.append(f"{plural(pattern.later.total, 'later request')}: {fates_in_words(pattern.later)}")
     if pattern.new.total:
         parts.append(f"{plural(pattern.new.total, 'new connection')}: {fates_in_words(pattern.new)}")
-    parts.append(f"listener gone: {gone_in_words(pattern.listener_gone_s)}")
-    parts.append(f"processes gone: {gone_in_words(pattern.ended_s)}")
     return "; ".join(parts)
 
 

@@ -10,6 +10,7 @@ from netns.findings import plural, seconds
 from netns.rehearsal.causes import Cause
 from netns.rehearsal.result import Rehearsal
 from netns.rehearsal.sweep import Sweep, sentence
+from netns.stop_words import clients_in_words
 
 EXAMPLES = 3
 """Requests told in full of each cause."""
@@ -25,6 +26,10 @@ def render(found: Rehearsal, console: Console) -> None:
     for expectation in recording.expectations:
         mark, style = ("ok    ", "green") if expectation.passed else ("FAILED", "bold red")
         console.print(f"[{style}]{mark}[/{style}] {escape(expectation.text)}: {escape(expectation.measured)}")
+    if found.stops:
+        console.print("\n[bold]How the servers stopped[/bold]")
+        for stop in found.stops:
+            console.print(f"  {stop.server} ({stop.kind}): {escape(clients_in_words(stop.pattern))}")
     _losses(found, console)
     _slow(found, console)
     if found.advice:

@@ -20,6 +20,7 @@ def places(lab: Lab) -> Places:
     return Places(
         clients=frozenset(node.name for node in lab.plan.of(Role.CLIENT)),
         box=lab.plan.box.name,
+        checker=str(lab.plan.box.address),
         servers={str(node.address): node.name for node in servers},
         services=frozenset(f"{service.vip}:{service.port}" for service in lab.config.virtual_server),
         vips={(str(node.address), entry.dscp): str(entry.address) for node in servers for entry in node.vips},

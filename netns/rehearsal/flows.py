@@ -46,6 +46,8 @@ class Places:
     """Nodes."""
     box: str
     """The box's node."""
+    checker: str
+    """The address that its health checks come from."""
     servers: Mapping[str, str]
     """Node by address."""
     services: frozenset[str]
@@ -56,12 +58,16 @@ class Places:
     def ends(self, segment: Segment) -> tuple[str, str] | None:
         """Client's end and virtual server of a segment, wherever it was seen; None when it is no client's."""
         if segment.source in self.services:
-            return segment.destination, segment.source
-        if segment.destination in self.services:
-            return segment.source, segment.destination
-        address, _, port = segment.destination.rpartition(":")
-        vip = self.vips.get((address, segment.dscp))
-        return None if vip is None else (segment.source, f"{vip}:{port}")
+            client, service = segment.destination, segment.source
+        elif segment.destination in self.services:
+            client, service = segment.source, segment.destination
+        else:
+            address, _, port = segment.destination.rpartition(":")
+            vip = self.vips.get((address, segment.dscp))
+            if vip is None:
+                return None
+            client, service = segment.source, f"{vip}:{port}"
+        return None if client.rpartition(":")[0] == self.checker else (client, service)
 
 
 @dataclass(frozen=True, slots=True)

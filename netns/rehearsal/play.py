@@ -22,10 +22,11 @@ from netns.rehearsal.advice import advise
 from netns.rehearsal.causes import SLOW_S, explain
 from netns.rehearsal.controls import Controls
 from netns.rehearsal.deploy import Deploy, Script, environment
-from netns.rehearsal.evidence import evidence
+from netns.rehearsal.evidence import evidence, places
 from netns.rehearsal.history import History
 from netns.rehearsal.order import Order
 from netns.rehearsal.result import Rehearsal
+from netns.rehearsal.stops import stops
 from netns.rehearsal.window import window
 from netns.run import GaveUp, Run
 from netns.server_watch import ServerWatch
@@ -269,8 +270,15 @@ class _Playing:
             for server in order.servers
             if (one := window(server, recording, history, lab.config)) is not None
         ]
+        seen = stops(
+            recording,
+            {server: lab.web(server).kind.name for server in order.servers},
+            {name: capture.path for name, capture in run.captures.items()},
+            places(lab),
+            run.clock,
+        )
         advice = advise(found, windows, history, lab.config)
-        return Rehearsal(recording, tuple(self._deploys), found, tuple(windows), advice)
+        return Rehearsal(recording, tuple(self._deploys), found, tuple(windows), seen, advice)
 
     def _expect(self) -> None:
         run, order = self._run, self._order

@@ -10,6 +10,7 @@ from netns.recording import Recording
 from netns.rehearsal.advice import Advice
 from netns.rehearsal.causes import Cause, Explained
 from netns.rehearsal.deploy import Deploy
+from netns.rehearsal.stops import Stop
 from netns.rehearsal.window import Window
 
 
@@ -48,6 +49,8 @@ class Rehearsal:
     """Every request that was lost or slow."""
     windows: tuple[Window, ...]
     """Of each server that went out of service."""
+    stops: tuple[Stop, ...]
+    """What each server did to its clients when it was stopped."""
     advice: tuple[Advice, ...]
 
     @property
@@ -112,5 +115,6 @@ class Rehearsal:
             ],
             "unexplained": self.unexplained,
             "windows": [{**asdict(one), "waited_s": one.waited_s} for one in self.windows],
+            "stops": [asdict(one) for one in self.stops],
             "advice": [asdict(one) for one in self.advice],
         }

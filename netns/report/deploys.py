@@ -8,6 +8,8 @@ from netns.findings import seconds
 from netns.rehearsal.deploy import Deploy
 from netns.rehearsal.result import Rehearsal
 from netns.rehearsal.window import Window
+from netns.stop_pattern import Fates
+from netns.stop_words import fates_in_words, gone_in_words, idle_in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +55,34 @@ def _row(deploy: Deploy, window: Window | None) -> DeployRow:
         bound=at(window.bound, window.restarted, "after that") if window else never,
         output=deploy.output,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class StopRow:
+    """How a server stopped; a cell for each column."""
+
+    server: str
+    kind: str
+    cells: tuple[str, ...]
+
+
+def stop_rows(rehearsal: Rehearsal) -> list[StopRow]:
+    return [
+        StopRow(
+            stop.server,
+            f"{stop.kind}{f', {stop.how}' if stop.how else ''}",
+            (
+                f"{stop.pattern.idle.total}: {idle_in_words(stop.pattern)}",
+                _fates(stop.pattern.in_hand, "finished"),
+                _fates(stop.pattern.later),
+                _fates(stop.pattern.new),
+                gone_in_words(stop.pattern.listener_gone_s),
+                gone_in_words(stop.pattern.ended_s) if stop.pattern.ended_s is not None else "not told",
+            ),
+        )
+        for stop in rehearsal.stops
+    ]
+
+
+def _fates(fates: Fates, finished: str = "answered") -> str:
+    return f"{fates.total}: {fates_in_words(fates, finished)}" if fates.total else "none"

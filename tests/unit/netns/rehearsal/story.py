@@ -28,6 +28,7 @@ DSCP = 10
 PLACES = Places(
     clients=frozenset({"client"}),
     box="box",
+    checker="10.80.0.2",
     servers=SERVERS,
     services=frozenset({f"{VIP}:80"}),
     vips={(address, DSCP): VIP for address in SERVERS},
@@ -233,6 +234,7 @@ class Story:
             deploys,
             explained,
             windows,
+            (),
             advise(explained, windows, history, CONFIG),
         )
 
