@@ -35,8 +35,8 @@ class Tally:
 
     @property
     def why(self) -> str:
-        """ "15 new flow in the health window, 1 VIP down"."""
-        return ", ".join(f"{count:,} {cause.value}" for cause, count in self.causes.items())
+        """X"""
+        return ", ".join(f"{count:,} × {cause.value}" for cause, count in self.causes.items())
 
 
 @dataclass(frozen=True, slots=True)
