@@ -35,7 +35,7 @@ class Tally:
 
     @property
     def why(self) -> str:
-        """X"""
+        """ "15 × new flow in the health window, 1 × VIP down"."""
         return ", ".join(f"{count:,} × {cause.value}" for cause, count in self.causes.items())
 
 
