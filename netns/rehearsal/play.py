@@ -18,6 +18,7 @@ from netns.errors import LabError
 from netns.findings import plural
 from netns.lab import Lab, Say
 from netns.recording import Outcome
+from netns.rehearsal.actions import Actions
 from netns.rehearsal.advice import advise
 from netns.rehearsal.causes import SLOW_S, explain
 from netns.rehearsal.controls import Controls
@@ -30,7 +31,6 @@ from netns.rehearsal.stops import stops
 from netns.rehearsal.window import window
 from netns.run import GaveUp, Run
 from netns.server_watch import ServerWatch
-from netns.web import StopSignal
 
 POLL_S = 0.02
 LATE_S: Final = 0.25
@@ -79,7 +79,7 @@ class _Playing:
         self._say = say
         self._progress = progress
         self._deploys: list[Deploy] = []
-        self._scripts: list[Script] = []
+        self._began: dict[Script, float] = {}
         self._over = threading.Event()
         self._box_ended: float | None = None
         self._shown = 0.0
@@ -87,8 +87,8 @@ class _Playing:
     def play(self) -> None:
         self._run.begin()
         self._watch = ServerWatch(self._lab, self._run.clock.monotonic)
-        actions = {"web": self._web, "wait": self._wait, "sleep": self._sleep}
-        with Controls(self._lab.directory / "deploy", actions) as controls, ExitStack() as held:
+        actions = Actions(self._run, self._over)
+        with Controls(self._lab.directory / "deploy", actions.by_name) as controls, ExitStack() as held:
             held.callback(self._watch.stop)
             held.callback(self._end_scripts)
             held.callback(self._over.set)
@@ -124,10 +124,9 @@ class _Playing:
 
     def _deploy(self, scripts: Sequence[Script]) -> None:
         """Run the scripts side by side until each has ended, or has taken too long and was ended."""
-        began = {}
-        self._scripts += scripts
         for script in scripts:
-            began[script.server] = self._run.note(f"deploy begins: {' '.join(script.command)}", script.server)
+            text = f"deploy begins: {' '.join(script.command)}"
+            self._began[script] = self._run.note(text, script.server)
             script.start()
         deadline = time.monotonic() + self._order.timeout_s
         waiting = list(scripts)
@@ -143,11 +142,11 @@ class _Playing:
                     script.stop()
                 self._repeat(script)
                 waiting.remove(script)
-                self._ended(script, began[script.server], exit_code)
+                self._ended(script, exit_code)
             time.sleep(POLL_S)
 
-    def _ended(self, script: Script, began: float, exit_code: int | None) -> None:
-        now = self._run.now()
+    def _ended(self, script: Script, exit_code: int | None) -> None:
+        began, now = self._began[script], self._run.now()
         deploy = Deploy(script.server, script.command, began, now, exit_code, script.output)
         self._deploys.append(deploy)
         self._run.note(f"deploy has ended: {deploy.verdict}", script.server)
@@ -198,51 +197,12 @@ class _Playing:
         self._progress(f"{self._run.now():.0f} s  {plural(len(requests), 'request')}, {lost} lost  {servers}")
 
     def _end_scripts(self) -> None:
-        for script in self._scripts:
+        for script in self._began:
             if script.exit_code is None:
                 script.stop()
+                self._ended(script, None)
             else:
                 script.forget()
-
-    # What a script may ask for: `$L4LAB_WEB stop`, `$L4LAB_WAIT FAILED`, `$L4LAB_SLEEP 20`
-
-    def _web(self, server: str, words: Sequence[str]) -> str:
-        match words:
-            case ["stop"]:
-                self._run.stop(server)
-            case ["stop", how] if how in {one.value for one in StopSignal}:
-                self._run.stop(server, how)
-            case ["start"]:
-                self._run.start(server)
-            case ["restart"]:
-                self._run.stop(server)
-                self._run.start(server)
-            case _:
-                ways = "|".join(one.value for one in StopSignal)
-                raise LabError(f"L4LAB_WEB: stop [{ways}], start or restart is allowed")
-        return ""
-
-    def _wait(self, server: str, words: Sequence[str]) -> str:
-        states = ("FAILED", "ACTIVE", "SUSPECT")
-        if len(words) not in (1, 2) or words[0] not in states:
-            raise LabError(f"L4LAB_WAIT: {'|'.join(states)} [SECONDS] is allowed")
-        wanted = words[0]
-        within_s = _number("L4LAB_WAIT", words[1]) if len(words) == 2 else BACK_S
-        deadline = self._run.now() + within_s
-        while True:
-            rows = [row for row in self._lab.box.servers() if row["name"] == server]
-            if all(row["state"] == wanted for row in rows):
-                self._run.note(f"the script was told that the box says {wanted}", server)
-                return ""
-            if self._run.now() > deadline or self._over.wait(POLL_S):
-                now = ", ".join(row["state"] for row in rows)
-                raise LabError(f"L4LAB_WAIT: {server} is {now}, not {wanted}, after {within_s:g} s")
-
-    def _sleep(self, _: str, words: Sequence[str]) -> str:
-        if len(words) != 1:
-            raise LabError("L4LAB_SLEEP: a number of box seconds is allowed")
-        self._over.wait(_number("L4LAB_SLEEP", words[0]) / self._run.speed)
-        return ""
 
     # What came of it
 
@@ -300,16 +260,6 @@ class _Playing:
             f"at most {plural(order.allow_lost, 'request')} of them" if order.allow_lost else "no request"
         )
         run.expect(f"{allowed} is lost", lost <= order.allow_lost, f"{lost:,} of {len(run.requests):,}")
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < 1e6:
-        raise LabError(f"{name}: {text!r} is no number of seconds")
-    return number
 
 
 @contextmanager
