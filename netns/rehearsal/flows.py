@@ -9,11 +9,12 @@ sent by the box: its resets are told from the servers' by that.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import Final
 
 from netns.wire import ACK, Segment, port
@@ -139,14 +140,18 @@ class Wire:
 
     def unasked(self, since: float, until: float, ports: Collection[int] = ()) -> list[Attempt]:
         """Connections begun in that time that never carried a request; if ports are given, from those."""
-        return [
-            self._opening(flow)
-            for held in self._flows.values()
-            for flow in held
-            if since <= flow.began <= until
-            and (not ports or port(flow.client) in ports)
-            and not any(one.is_request for one in flow.at(self.places.clients))
-        ]
+        found = self._unasked
+        first = bisect_left(found, since, key=lambda one: one.began)
+        last = bisect_right(found, until, key=lambda one: one.began)
+        return [one for one in found[first:last] if not ports or port(one.client) in ports]
+
+    @cached_property
+    def _unasked(self) -> list[Attempt]:
+        """Every connection that never carried a request, in the order of time."""
+        flows = (flow for held in self._flows.values() for flow in held)
+        clients = self.places.clients
+        silent = (flow for flow in flows if not any(one.is_request for one in flow.at(clients)))
+        return sorted(map(self._opening, silent), key=lambda one: one.began)
 
     def on_port(self, local_port: int, started: float, ended: float, lost: bool) -> list[Attempt]:
         """The requests sent from a client's port in that time, for clients that do not name them."""
