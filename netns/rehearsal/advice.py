@@ -27,6 +27,10 @@ _STEPS: Final = {
         "{count} hung because {server}'s VIP was down: nobody tells the clients. Leave the VIP up, and stop "
         "the web server once the box says FAILED"
     ),
+    Cause.UNREACHABLE: (
+        "{count} got lost on the way to {server}, which was off the network: nobody tells its clients. "
+        "Have the box say FAILED first, and stop the web server, before the machine goes"
+    ),
     Cause.STOPPED_IN_HAND: (
         "{server} was stopped with {count} in hand. Stop it gracefully, by the signal that has it finish "
         "them, and give it time: the longest had been under way for {longest}"

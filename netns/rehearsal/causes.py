@@ -37,6 +37,7 @@ class Cause(Enum):
     STUCK_SESSION = "session stuck on a server already stopped"
     HEALTH_WINDOW = "new flow in the health window"
     VIP_DOWN = "VIP down"
+    UNREACHABLE = "server off the network"
     STOPPED_IN_HAND = "server stopped with the request in hand"
     CLOSED_UNDER_WAY = "server closed while the request was on the wire"
     BOX_RESET = "reset by the box"
@@ -251,6 +252,10 @@ def _silent(attempt: Attempt, history: History) -> tuple[Cause, str]:
 def _not_forwarded(attempt: Attempt, history: History) -> tuple[Cause, str]:
     if history.box_is_down(attempt.sent) or history.box_is_down(attempt.ended):
         return Cause.BOX_DOWN, "the box's daemon had ended: what came to it was dropped"
+    if attempt.fate is Fate.LOST and attempt.server:
+        extra = _window(attempt, history) if attempt.new else ""
+        text = f"{_what(attempt)} led to {attempt.server}, and nothing of it arrived there{extra}"
+        return Cause.UNREACHABLE, text
     if attempt.fate is Fate.STOPPED_AT_BOX and attempt.new and not history.any_bound(attempt.sent):
         return Cause.NO_SERVER, "no server was bound, and the box dropped it"
     place = "the box did not forward it" if attempt.fate is Fate.STOPPED_AT_BOX else "it was lost on the way"

@@ -210,6 +210,10 @@ class _Playing:
         run, order, lab = self._run, self._order, self._lab
         self._expect()
         run.figures["slow is more than, real s"] = SLOW_S
+        missed = sum(seen.dropped for capture in run.captures.values() for seen in capture.counted)
+        if missed:
+            self._say(f"warning: {missed} packets came too fast to be captured: a loss may go unexplained")
+            run.figures["packets that the captures missed"] = missed
         recording = run.recording(
             name="rehearsal",
             title=f"Rehearsal of {' '.join(order.command)}",

@@ -213,12 +213,12 @@ def test_what_a_dead_box_does_not_forward_is_the_boxs() -> None:
     assert only(story).cause is Cause.BOX_DOWN
 
 
-def test_packet_that_leaves_the_box_and_arrives_nowhere_is_not_explained_away() -> None:
+def test_packet_that_leaves_the_box_and_never_arrives_found_its_server_off_the_network() -> None:
     story = Story()
     story.connection(40001, "rs1").syn(35.0, to="lost")
     story.request("curl-1.4", 35.0, 37.0, Outcome.TIMEOUT)
     found = only(story)
-    assert (found.cause, found.server) == (Cause.UNEXPLAINED, "rs1")
+    assert (found.cause, found.server) == (Cause.UNREACHABLE, "rs1")
 
 
 def test_request_of_which_nothing_is_on_the_wire_is_not_explained_away() -> None:
