@@ -29,7 +29,7 @@ from netns.web import Web
 
 SERVED = Path("/srv/l4box")
 IDLE = "trap 'exit 0' TERM INT; while :; do sleep 86400 & wait $!; done"
-"""For sh, in a container that only has to be there: ends at once when told to, unlike `sleep` as pid 1."""
+"""For sh, in a container that only has to be there until it is told to end."""
 UNPRIVILEGED = ["setpriv", "--ambient-caps=-all", "--inh-caps=-all", "--no-new-privs", "--"]
 
 _RTM_SETLINK, _IFLA_AF_SPEC, _IFLA_INET_CONF = 19, 26, 1  # linux/rtnetlink.h, linux/if_link.h
