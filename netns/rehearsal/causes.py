@@ -31,6 +31,10 @@ UNSEEN_S: Final = 0.05
 """Real seconds that a client may take to see what its kernel has been told."""
 
 
+RETRANSMITTED_S: Final = 0.1
+"""Real seconds after which what arrives is a retransmission (Linux: 0.2 s at least)."""
+
+
 class Cause(Enum):
     """Why a request was lost or slow, in the order of how much a deploy can do about it."""
 
@@ -229,6 +233,10 @@ def _ended_by_server(attempt: Attempt, history: History) -> tuple[Cause, str]:
 
 def _silent(attempt: Attempt, history: History) -> tuple[Cause, str]:
     server = attempt.server
+    late = attempt.arrived - attempt.sent if attempt.arrived is not None else 0.0
+    if attempt.tries > 1 and late > RETRANSMITTED_S * history.speed:
+        text = f"{_what(attempt)} led to {server}, and nothing of it arrived there for {seconds(late)}"
+        return Cause.UNREACHABLE, text
     if why := _lack(history, attempt, Fact.VIP):
         extra = _window(attempt, history) if attempt.new else ""
         return Cause.VIP_DOWN, f"{_what(attempt)} led to {server} and nothing came back: {why}{extra}"

@@ -221,6 +221,15 @@ def test_packet_that_leaves_the_box_and_never_arrives_found_its_server_off_the_n
     assert (found.cause, found.server) == (Cause.UNREACHABLE, "rs1")
 
 
+def test_request_that_arrives_after_retransmissions_only_found_its_server_off_the_network() -> None:
+    story = Story()
+    kept = story.connection(40001, "rs2").used(5)
+    kept.ask(25.0, "curl-1.4", to="lost").ask(27.5, "curl-1.4").took(27.503, "curl-1.4")
+    story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT, reused=True)
+    found = only(story)
+    assert (found.cause, "for 2.5 s" in found.text) == (Cause.UNREACHABLE, True)
+
+
 def test_request_of_which_nothing_is_on_the_wire_is_not_explained_away() -> None:
     story = Story()
     story.request("curl-1.4", 35.0, 37.0, Outcome.OTHER)
