@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from lb.core.packet import join
-from lb.core.session import NONE, TICK_S, SessionState, SessionTable
+from lb.core.session import NONE, ROW, TICK_S, SessionState, SessionTable
 
 FIN_S = 8.0
 AGING_S = {1: 600.0, 2: 120.0, 3: 130.5}
@@ -305,6 +305,19 @@ def test_flows_that_come_and_go_in_one_tick_leave_nothing_behind() -> None:
 
     assert len(table._ticks) <= 1
     assert len(table.key) == 2
+
+
+def test_sessions_stay_what_they_are_while_the_columns_grow() -> None:
+    """Their memory moves, and whoever has it in his hands keeps it."""
+    table = new_table(limit=5000)
+    rows = table.rows
+    slots = [opened(table, number, now=1000.0 + number, seq=number) for number in range(5000)]
+
+    assert table.rows is rows
+    assert len(rows) >= 5000 * ROW
+    assert [table.seq[slot] for slot in slots] == list(range(5000))
+    assert [table.created[slot] for slot in slots] == [1000.0 + number for number in range(5000)]
+    assert [table.find(TCP, key(number)) for number in range(5000)] == slots
 
 
 def test_shorter_aging_ages_out_what_is_idle_for_longer_already() -> None:
