@@ -75,5 +75,5 @@ lock: ## bring the locks up to pyproject.toml; ARGS=--upgrade takes the newest o
 		-o requirements-dev.txt pyproject.toml
 
 clean: ## remove .venv, caches and build output (lab-down first)
-	rm -rf .venv build .coverage .hypothesis .*_cache *.egg-info
+	rm -rf .venv build .coverage .hypothesis .*_cache *.egg-info lb/linux/*.so
 	find lb netns tests -name __pycache__ -prune -exec rm -rf {} +

@@ -106,14 +106,13 @@ class Daemon:
         self._loop.add_signal_handler(signal.SIGHUP, self.reload)
         with ExitStack() as held:
             self._injector = held.enter_context(Injector())
-            if self.configuration.rewrite == "kernel":
-                handler, copy = datapath.kernel(self.box, self.now), COPY_HEADERS
-            else:
-                handler, copy = datapath.userspace(self.box, self.now, self._rewriters), COPY_ALL
-            self._queue = PacketQueue(
-                self.configuration.queue.number, self.configuration.queue.length, handler, copy
-            )
+            kernel, queue = self.configuration.rewrite == "kernel", self.configuration.queue
+            self._queue = PacketQueue(queue.number, queue.length, COPY_HEADERS if kernel else COPY_ALL)
             held.callback(self._queue.close)
+            if kernel:
+                self._drain = datapath.kernel(self.box, self.now, self._queue)
+            else:
+                self._drain = datapath.userspace(self.box, self.now, self._queue, self._rewriters)
             self._configure()
             self._rules = self._render()
             netfilter.install(self._rules)
@@ -156,9 +155,9 @@ class Daemon:
     # What goes in
 
     def _on_packets(self) -> None:
-        self._queue.drain()
         self._batches += 1
-        self.settle()
+        if self._drain():
+            self.settle()
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -1,4 +1,4 @@
-"""From a queued packet to its verdict: the box decides; who moves the bytes is a setting.
+"""From queued packets to their verdicts: the box decides; who moves the bytes is a setting.
 
 Both ways give the same packet on the wire. In user space the whole packet is copied here, rewritten and
 copied back; in the kernel a mark goes back, by which the nft rules rewrite.
@@ -12,18 +12,22 @@ import structlog
 from netfilterqueue import Packet
 
 from lb.core.box import DROPPED, Box
-from lb.core.packet import Drop
+from lb.core.packet import TCP, Drop
 from lb.core.rewrite import Rewriter
-from lb.linux.queue import COPY_ALL
+from lb.linux import batch
+from lb.linux.queue import COPY_ALL, PacketQueue
 from lb.linux.rules import MARK_BASE
+
+Drain = Callable[[], bool]
+"""Gives the verdicts of what has arrived, a batch at most; whether the box may have effects to be taken."""
 
 _log = structlog.get_logger()
 
 
 def userspace(
-    box: Box, now: Callable[[], float], rewriters: Mapping[int, Rewriter]
-) -> Callable[[Packet], None]:
-    """A handler for `PacketQueue` that rewrites packets here. `rewriters` are by server id."""
+    box: Box, now: Callable[[], float], queue: PacketQueue, rewriters: Mapping[int, Rewriter]
+) -> Drain:
+    """Rewrites packets here. `rewriters` are by server id."""
 
     def handle(packet: Packet) -> None:
         try:
@@ -44,26 +48,36 @@ def userspace(
             box.count_drop(Drop.INTERNAL)
             _log.exception("packet handling failed")
 
-    return handle
+    def drain() -> bool:
+        queue.drain(handle)
+        return True
+
+    return drain
 
 
-def kernel(box: Box, now: Callable[[], float]) -> Callable[[Packet], None]:
-    """A handler for `PacketQueue` that leaves the rewriting to the rules; the headers are all it needs."""
+def kernel(box: Box, now: Callable[[], float], queue: PacketQueue) -> Drain:
+    """Leaves the rewriting to the rules; the headers are all it needs.
 
-    def handle(packet: Packet) -> None:
+    Packets of known sessions are decided in C, in the session table's own memory.
+    """
+
+    def decide(now: float, packet: bytes) -> int:
         try:
-            server = box.handle_packet(now(), packet.get_payload())
-            if server == DROPPED:
-                packet.drop()
-                return
-            packet.set_mark(MARK_BASE | server)
-            packet.accept()
+            return box.handle_packet(now, packet)
         except Exception:  # noqa: BLE001 - see above
-            packet.drop()
-            box.count_drop(Drop.INTERNAL)
             _log.exception("packet handling failed")
+            return box.count_drop(Drop.INTERNAL)
 
-    return handle
+    table = box.table
+    fixed = (table.rows, table.index[TCP], table.aging_s, table.fin_timeout_s, decide)
+    fd = queue.fileno()
+
+    def drain() -> bool:
+        forwarded, asked = batch.drain(fd, queue.number, MARK_BASE, now(), *fixed)
+        box.forwarded += forwarded
+        return asked > 0
+
+    return drain
 
 
 def _is_cut(payload: bytes) -> bool:

@@ -60,15 +60,15 @@ class _BatchDone(Exception):
 
 
 class PacketQueue:
-    """Hands each packet of the queue to `handle`, which gives its verdict and does not raise."""
+    """A netfilter queue of ours, until it is closed."""
 
-    def __init__(self, number: int, length: int, handle: Callable[[Packet], None], copy: int) -> None:
+    def __init__(self, number: int, length: int, copy: int) -> None:
         """Raises QueueTaken. Packets arrive from here on, as soon as a rule sends them.
 
         `copy`: COPY_ALL or COPY_HEADERS, with which super-packets come whole.
         """
-        self._number = number
-        self._handle = handle
+        self.number = number
+        self._handle: Callable[[Packet], None] = Packet.drop
         self._left = 0
         self._queue = NetfilterQueue()
         try:
@@ -81,8 +81,12 @@ class PacketQueue:
     def fileno(self) -> int:
         return int(self._queue.get_fd())
 
-    def drain(self) -> None:
-        """Handle what has arrived, a batch at most; whatever is left makes the descriptor readable again."""
+    def drain(self, handle: Callable[[Packet], None]) -> None:
+        """Hand over what has arrived, a batch at most: `handle` gives each its verdict and does not raise.
+
+        Whatever is left makes the descriptor readable again.
+        """
+        self._handle = handle
         self._left = BATCH
         with suppress(_BatchDone):
             self._queue.run(block=False)
@@ -91,7 +95,7 @@ class PacketQueue:
         """What the kernel counts; the columns are those of nfnetlink_queue.c, seq_show."""
         for line in _STATISTICS.read_text().splitlines():
             number, _, waiting, _, _, full, unsent, received, _ = map(int, line.split())
-            if number == self._number:
+            if number == self.number:
                 return Statistics(waiting, full, unsent, received)
         return Statistics(0, 0, 0, 0)
 
@@ -108,7 +112,7 @@ class PacketQueue:
         attributes = b"".join(
             struct.pack("=HH", 8, kind) + flag for kind in (_NFQA_CFG_FLAGS, _NFQA_CFG_MASK)
         )
-        body = struct.pack("!BBH", socket.AF_UNSPEC, 0, self._number) + attributes
+        body = struct.pack("!BBH", socket.AF_UNSPEC, 0, self.number) + attributes
         header = struct.pack("=IHHII", 16 + len(body), _NFQNL_MSG_CONFIG, _NLM_F_REQUEST, 0, 0)
         with socket.socket(fileno=os.dup(self.fileno())) as netlink:
             netlink.sendto(header + body, (0, 0))

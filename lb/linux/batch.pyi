@@ -1,0 +1,30 @@
+from collections.abc import Callable
+
+def drain(
+    fd: int,
+    queue: int,
+    mark: int,
+    now: float,
+    rows: bytearray,
+    shards: list[dict[bytes, int]],
+    aging_s: list[float],
+    fin_timeout_s: float,
+    decide: Callable[[float, bytes], int],
+    /,
+) -> tuple[int, int]:
+    """Receive a batch of packets from the netfilter queue `fd` and give the verdict of each.
+
+    An accepted packet gets the mark `mark` | server. Returns how many were forwarded here and about how many
+    `decide`, which does not raise, was asked. Raises OSError.
+    """
+
+def known(
+    now: float,
+    packet: bytes,
+    rows: bytearray,
+    shards: list[dict[bytes, int]],
+    aging_s: list[float],
+    fin_timeout_s: float,
+    /,
+) -> int:
+    """The server of a packet that only has to be noted in its session, which is done; 0 of any other."""
