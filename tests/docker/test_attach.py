@@ -319,7 +319,7 @@ def test_box_that_reads_its_file_again_is_told_again(shop: Compose) -> None:
         wait_until_bound(shop)
         with shop.project.box as api:
             before = api.stats()["last_event"]
-            shop("kill", "--signal", "HUP", "box")
+            shop("kill", "-s", "HUP", "box")
             eventually(
                 lambda: [one for one in api.events(since=before) if one["kind"] == "reconfigured"],
                 "it has read its file",
