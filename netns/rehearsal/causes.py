@@ -105,20 +105,20 @@ def _opened(
 ) -> dict[int, list[Attempt]]:
     """The connections that came to nothing, by the number of the request that they were for.
 
-    Many clients do not say their port then. Each connection is one request's only: the pair nearest in time
-    is made first.
+    Many clients do not say their port then. Each connection is of one request only: those of which nothing
+    else is on the wire choose first, and of these the pair nearest in time is made first.
     """
     pairs = []
     for number, request in enumerate(suffered):
         done = asked[number]
-        if done and done[-1].fate is Fate.ANSWERED:
-            continue
+        if done and (done[-1].fate is Fate.ANSWERED or request.outcome in (Outcome.RESET, Outcome.CLOSED)):
+            continue  # its end is that of an attempt that was made
         ports = {request.local_port} if request.local_port and not done else ()
         opened = wire.unasked(request.started - slack_s, request.ended + slack_s, ports)
-        pairs += [(_distance(request, attempt), number, attempt) for attempt in opened]
+        pairs += [(bool(done), _distance(request, one), number, one) for one in opened]
     found: dict[int, list[Attempt]] = {}
     taken: set[tuple[str, float]] = set()
-    for _, number, attempt in sorted(pairs, key=lambda pair: pair[:2]):
+    for _, _, number, attempt in sorted(pairs, key=lambda pair: pair[:3]):
         if number not in found and (attempt.client, attempt.began) not in taken:
             found[number] = [attempt]
             taken.add((attempt.client, attempt.began))

@@ -258,6 +258,17 @@ def test_each_refused_connection_is_one_requests_only() -> None:
     assert [round(one.at, 2) for one in story.explained()] == [25.0, 25.02, 25.04]
 
 
+def test_refused_connection_is_not_taken_for_that_of_a_request_that_was_reset_at_the_same_moment() -> None:
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20)
+    story.fails("rs2", 33)
+    story.connection(40001, "rs2").used(5).ask(19.99, "curl-1.4").rst(20.005)
+    story.request("curl-1.4", 19.99, 20.007, Outcome.RESET, reused=True)
+    story.connection(40002, "rs2").syn(20.001).refuse(20.005)
+    story.request("curl-2.4", 19.98, 20.02, Outcome.REFUSED)
+    assert [one.attempts for one in story.explained()] == [1, 1]
+
+
 def test_client_that_names_nothing_is_found_by_its_port() -> None:
     story = Story()
     story.loses("rs2", Fact.LISTENING, 20)
