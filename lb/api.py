@@ -131,7 +131,7 @@ async def configure(host: TheHost, wanted: dict[str, Any]) -> schema.Configurati
     It holds until the file is read again.
     """
     try:
-        host.reconfigure(parse(BoxConfig, wanted, "the request"))
+        await host.reconfigure(parse(BoxConfig, wanted, "the request"))
     except ConfigError as error:
         raise Refused(422, "bad_configuration", "; ".join(error.problems)) from None
     return await configuration(host)

@@ -13,10 +13,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import structlog
 import uvicorn
@@ -82,6 +83,10 @@ class Daemon:
         self._clock = Clock(config.speed)
         self._rewriters: dict[int, Rewriter] = {}
         self._probing: set[asyncio.Task[None]] = set()
+        self._changes: set[asyncio.Task[None]] = set()
+        self._changing = asyncio.Lock()
+        self._rules_are_new = True
+        """Whether netfilter has the rules of the configuration; checks wait for them, and events."""
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = float("inf")
         self._batches = 0
@@ -124,6 +129,7 @@ class Daemon:
             gc.freeze()
             self.settle()
             await self._serve(api_socket)
+            await self._changing.acquire()  # for good: the rules that are removed now must not come back
             for task in self._probing:
                 task.cancel()
             if self._timer is not None:
@@ -177,19 +183,22 @@ class Daemon:
             return
         for key in self._fixed_keys(config):
             _log.warning("takes effect after a restart", key=key)
+        self._start(self._reload(config))
+
+    async def _reload(self, config: BoxConfig) -> None:
         try:
-            self._take(config)
+            await self._take(config)
         except netfilter.RulesError as error:
             _log.error("configuration not taken", file=str(self._path), problem=str(error))
         else:
             _log.info("reloaded", file=str(self._path))
 
-    def reconfigure(self, wanted: BoxConfig) -> None:
+    async def reconfigure(self, wanted: BoxConfig) -> None:
         """Take a configuration that came by the API; raises Refused with nothing changed."""
         if fixed := self._fixed_keys(wanted):
             raise Refused(422, "restart_needed", f"{', '.join(fixed)}: these change with a restart only")
         try:
-            self._take(wanted)
+            await asyncio.shield(self._start(self._take(wanted)))
         except netfilter.RulesError as error:
             raise Refused(500, "rules_refused", str(error)) from error
         _log.info("reconfigured by the API")
@@ -198,22 +207,36 @@ class Daemon:
         """The keys of `config` that would only take effect after a restart."""
         return [key for key in _FIXED if getattr(config, key) != getattr(self.configuration, key)]
 
-    def _take(self, config: BoxConfig) -> None:
-        """Go by `config`, but for the keys that stay; raises RulesError with nothing changed."""
-        before = self.configuration
-        self.configuration = config.model_copy(update={key: getattr(before, key) for key in _FIXED})
-        self._configure()
-        new = self._render()
-        try:
-            netfilter.update(self._rules, new)
-        except netfilter.RulesError:
-            self.configuration = before
+    async def _take(self, config: BoxConfig) -> None:
+        """Go by `config`, but for the keys that stay; raises RulesError with nothing changed.
+
+        Packets have their turn while the rules change. None goes to a server that the rules do not know yet: it
+        is not bound before its first check, and checks wait for the rules.
+        """
+        async with self._changing:
+            before = self.configuration
+            self.configuration = config.model_copy(update={key: getattr(before, key) for key in _FIXED})
             self._configure()
-            raise
-        else:
-            self._rules = new
-        finally:
-            self.settle()
+            new = self._render()
+            self._rules_are_new = False
+            try:
+                await asyncio.to_thread(netfilter.update, self._rules, new)
+            except netfilter.RulesError:
+                self.configuration = before
+                self._configure()
+                raise
+            else:
+                self._rules = new
+            finally:
+                self._rules_are_new = True
+                self.settle()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task that goes on when nobody waits for it."""
+        task = self._loop.create_task(work)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return task
 
     # What comes out
 
@@ -223,6 +246,19 @@ class Daemon:
         packets = box.take_packets()
         if packets:
             self._injected += self._injector.send_all(packets)
+        if self._rules_are_new:
+            self._publish()
+        deadline = box.next_deadline()
+        if deadline != self._deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            delay_s = max(self._clock.real(deadline - self.now()), 0)
+            self._timer = self._loop.call_later(delay_s, self._on_timer) if deadline < float("inf") else None
+            self._deadline = deadline
+
+    def _publish(self) -> None:
+        """Tell what has happened and start the checks that are due."""
+        box = self.box
         for event in box.take_events():
             self.journal.append(describe_event(event, self.wall))
             if isinstance(event, ServerChanged):
@@ -240,13 +276,6 @@ class Daemon:
             task = self._loop.create_task(self._check(check))
             self._probing.add(task)
             task.add_done_callback(self._probing.discard)
-        deadline = box.next_deadline()
-        if deadline != self._deadline:
-            if self._timer is not None:
-                self._timer.cancel()
-            delay_s = max(self._clock.real(deadline - self.now()), 0)
-            self._timer = self._loop.call_later(delay_s, self._on_timer) if deadline < float("inf") else None
-            self._deadline = deadline
 
     async def _check(self, check: Probe) -> None:
         server = self.box.fleet.servers[check.server]

@@ -37,7 +37,7 @@ class Host(Protocol):
 
     def queue(self) -> QueueStatistics: ...
 
-    def reconfigure(self, wanted: BoxConfig) -> None:
+    async def reconfigure(self, wanted: BoxConfig) -> None:
         """Take a configuration as a reload takes the file's; raises Refused with nothing changed."""
         ...
 

@@ -105,7 +105,7 @@ class FakeHost:
     def queue(self) -> QueueStatistics:
         return self.statistics
 
-    def reconfigure(self, wanted: BoxConfig) -> None:
+    async def reconfigure(self, wanted: BoxConfig) -> None:
         if wanted.speed != self.speed:
             raise Refused(422, "restart_needed", "speed: these change with a restart only")
         self.configuration = wanted
