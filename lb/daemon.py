@@ -210,8 +210,8 @@ class Daemon:
     async def _take(self, config: BoxConfig) -> None:
         """Go by `config`, but for the keys that stay; raises RulesError with nothing changed.
 
-        Packets have their turn while the rules change. None goes to a server that the rules do not know yet: it
-        is not bound before its first check, and checks wait for the rules.
+        Packets have their turn while the rules change. None goes to a server that the rules do not know yet:
+        it is not bound before its first check, and checks wait for the rules.
         """
         async with self._changing:
             before = self.configuration

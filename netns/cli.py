@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from netns.clients_cli import clients
 from netns.docker.cli import docker
 from netns.errors import LabError
 from netns.rehearse_cli import rehearse
@@ -81,6 +82,7 @@ def main() -> None:
 
 
 main.add_command(scenario)
+main.add_command(clients)
 main.add_command(web)
 main.add_command(rehearse)
 main.add_command(docker)

@@ -45,14 +45,12 @@ SEND_BUFFER: Final = "4096 16384 65536"
 
 POLL_S: Final = 0.02
 
-STOP_S: Final = 12.0
-"""Real seconds that a server is given to end."""
-
 AFTERWARDS_S: Final = 4.0
-"""Real seconds of looking on after that: two checks that miss make a server FAILED within one of them."""
+"""Real seconds of looking on after the end: two checks that miss make a server FAILED within one of them."""
 
-LEFT_S: Final = 45.0
-"""Real seconds of looking on at what a killed main process leaves: gunicorn's workers give up after 30."""
+PATIENCE_S: Final = 45.0
+"""Real seconds of looking on at a server that does not end, or at what a killed main process leaves: gunicorn
+gives up after 30."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +110,10 @@ def measure(kind: str, how: StopSignal, *, say: Say) -> Measured:
         return measured
 
 
-def measure_in(lab: Lab, how: StopSignal, *, left_s: float = LEFT_S, say: Say) -> list[Measured]:
+def measure_in(lab: Lab, how: StopSignal, *, patience_s: float = PATIENCE_S, say: Say) -> list[Measured]:
     """Measure a stop of every server of a lab of `configuration` that is up, all at the same time.
 
-    `left_s`: real seconds of looking on at what a killed main process leaves.
+    `patience_s`: real seconds of looking on at a server that does not end.
     """
     with ExitStack() as held:
         directory = Path(held.enter_context(TemporaryDirectory(prefix="l4lab-")))
@@ -124,7 +122,7 @@ def measure_in(lab: Lab, how: StopSignal, *, left_s: float = LEFT_S, say: Say) -
             for node in lab.plan.servers
         }
         run = Run(lab, {}, clients=(), say=say, seed=0, captures=captures)
-        stops = [_Stop(run, server, how) for server in captures]
+        stops = [_Stop(run, server, how, patience_s) for server in captures]
         held.callback(run.finish)
         run.begin()
         watch = ServerWatch(lab, run.clock.monotonic)
@@ -138,7 +136,7 @@ def measure_in(lab: Lab, how: StopSignal, *, left_s: float = LEFT_S, say: Say) -
         for stop in stops:
             stop.start()
             held.callback(stop.finish)
-        _look_on(run, stops, left_s)
+        _look_on(run, stops)
         until = run.now()
         for stop in stops:
             stop.finish()
@@ -168,15 +166,15 @@ def _start_clients(run: Run, servers: Sequence[str]) -> None:
 class _Stop:
     """A server being stopped, in a thread: what ends when is looked at as it happens."""
 
-    def __init__(self, run: Run, server: str, how: StopSignal) -> None:
+    def __init__(self, run: Run, server: str, how: StopSignal, patience_s: float) -> None:
         self.server = server
         self.told = 0.0
         self.left = 0
         """Processes there when the main one had ended."""
         self.ended: float | None = None
-        self._run = run
         self.how = how
-        self._stopped = threading.Event()
+        self._run = run
+        self._patience_s = patience_s
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"stop {server}")
 
@@ -184,13 +182,8 @@ class _Stop:
         self._thread.start()
 
     @property
-    def stopped(self) -> bool:
-        """Its main process has ended, or has not in the time it was given."""
-        return self._stopped.is_set()
-
-    @property
-    def watching(self) -> bool:
-        """Something of it runs."""
+    def looking(self) -> bool:
+        """Something of it runs, and may yet end."""
         return self._thread.is_alive()
 
     def finish(self) -> None:
@@ -202,32 +195,28 @@ class _Stop:
         lab, role = self._run.lab, f"web {self.server}"
         told = lab.tell_to_stop(self.server, self.how)
         self.told = self._run.now() if told is None else self._run.clock.monotonic(told)
+        give_up = time.monotonic() + self._patience_s
         try:
-            lab.wait_until_stopped(self.server, self.how, timeout_s=STOP_S)
+            lab.wait_until_stopped(self.server, self.how, timeout_s=self._patience_s)
         except LabError:
-            self._stopped.set()
             return  # it still runs
         now = self._run.now()
         left = lab.running(role)
         self.left = len(left)
-        self._stopped.set()
-        while left and not self._over.wait(POLL_S):
+        while left and time.monotonic() < give_up and not self._over.wait(POLL_S):
             now = self._run.now()
             left = lab.running(role)
         self.ended = None if left else now
 
 
-def _look_on(run: Run, stops: Sequence[_Stop], left_s: float) -> None:
-    """Return when every server has been stopped and what it left is gone, or does not go, and the clients and
-    the box have had time to notice."""
-    given_up = end = math.inf
+def _look_on(run: Run, stops: Sequence[_Stop]) -> None:
+    """Return when every server has ended, or does not, and clients and box have had time to notice."""
+    end = math.inf
     while time.monotonic() < end:
         run.look()
-        if given_up == math.inf and all(stop.stopped for stop in stops):
-            given_up = time.monotonic() + left_s
-            run.note("every server has been stopped; its clients, its checks and what it left are looked at")
-        if end == math.inf and (time.monotonic() > given_up or not any(stop.watching for stop in stops)):
+        if end == math.inf and not any(stop.looking for stop in stops):
             end = time.monotonic() + AFTERWARDS_S
+            run.note("what was to end has ended, or does not; its clients and its checks are looked at")
         time.sleep(POLL_S)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from netns.findings import seconds
 from netns.stop_measure import Check, Measured
-from netns.stop_words import fates_in_words, gone_in_words, idle_in_words
+from netns.stop_words import AT_ONCE_S, fates_in_words, gone_in_words, idle_in_words
 
 COLUMNS: Final = (
     "server",
@@ -58,4 +58,6 @@ def _until(measured: Measured) -> str:
 def _check(check: Check) -> str:
     if check.state != "FAILED":
         return "good to the end"
-    return "bad at once" if check.good_s is None else f"good for {seconds(check.good_s)}"
+    if check.good_s is None or check.good_s < AT_ONCE_S:
+        return "bad at once"
+    return f"good for {seconds(check.good_s)}"
