@@ -56,14 +56,14 @@ def _told(what: str, measure: Callable[[], Figures], figure: str = "") -> Figure
     return figures
 
 
-def _compare(store: Store, rounds: int, seconds: float, chosen: Sequence[Contender]) -> None:
+def _compare(store: Store, rounds: int, seconds: float, flows: int, chosen: Sequence[Contender]) -> None:
     with bed([one.nodes[0] for one in chosen if one is not NONE]) as made:
         running = {one.name: one.start(made, one.nodes[0]) for one in chosen}
         if not store.run.of("rate", ALONE):
             store.add(0, "rate", ALONE, _half_load(made, seconds, chosen))
         rate = store.run.of("rate", ALONE)[0]["per_s"]
         for number in range(1, rounds + 1):
-            _run_round(made, store, number, Load(seconds, rate), running, chosen)
+            _run_round(made, store, number, Load(seconds, rate, flows), running, chosen)
 
 
 def _half_load(made: Bed, seconds: float, chosen: Sequence[Contender]) -> Figures:
@@ -138,7 +138,7 @@ def main(
     try:
         store = Store(QUICK if quick else RESULTS, settings, fresh=fresh)
         if only != "alone":
-            _compare(store, rounds, seconds, contenders.ALL)
+            _compare(store, rounds, seconds, 10_000 if quick else 100_000, contenders.ALL)
         if only != "compare":
             _by_itself(
                 store,

@@ -31,10 +31,11 @@ class WorkFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How much work: seconds of each kind, and requests a second where the rate is fixed."""
+    """How much work: seconds of each kind, requests a second where the rate is fixed, flows at most."""
 
     seconds: float
     rate: float
+    flows: int = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +119,9 @@ def flows(made: Bed, how: str, count: int, seconds: float = 0.0, window: int = W
     return {**figures, "per_s": figures["arrived"] / figures["seconds"]}
 
 
-def _packets(count: int) -> Callable[[Bed, Contender, Process | None, Load], Figures]:
+def _packets(most: int) -> Callable[[Bed, Contender, Process | None, Load], Figures]:
     def measure(made: Bed, contender: Contender, daemon: Process | None, load: Load) -> Figures:
+        count = min(most, load.flows)
         window = SMALL_WINDOW if contender.slow else WINDOW
         opened = {} if contender.slow else flows(made, "open", count)
         flows(made, "run", count, _WARM_UP_S, window)
