@@ -35,11 +35,11 @@ SHARD: Final = -3
 ROW: Final = 64
 """Bytes of a session's row; see `_COLUMNS`."""
 
-HOT: Final = Struct("=dQQIIHB")
+HOT: Final = Struct("@dQQIIHB")
 """What a packet of a known session reads and writes, the beginning of its row: last_seen, packets, bytes,
 seq, ack, server, state."""
 
-_NEW: Final = Struct("=dQQIIHBBId").pack_into
+_NEW: Final = Struct("@dQQIIHBBId").pack_into
 """What is written for a new session: HOT, protocol, isn, created."""
 
 _CHUNK: Final = 1024
