@@ -95,7 +95,7 @@ class Script:
         """LabError when there is no such program."""
         with self._log.open("ab") as log:
             self._running = subprocess.Popen(
-                ["sh", "-c", _GATE, "sh", *self.command],
+                ["env", "--default-signal", "sh", "-c", _GATE, "sh", *self.command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -33,7 +33,9 @@ def clean() -> Iterator[None]:
 
 
 def command(*words: str, speed: int = 20) -> list[str]:
-    return [sys.executable, "-m", "netns.cli", "rehearse", "--name", NAME, "--speed", str(speed), *words]
+    """`l4lab rehearse`, which heeds SIGINT even where the tests, run in the background, do not."""
+    program = ["env", "--default-signal=INT", sys.executable, "-m", "netns.cli"]
+    return [*program, "rehearse", "--name", NAME, "--speed", str(speed), *words]
 
 
 def rehearse(*words: str, speed: int = 20) -> tuple[int, dict[str, Any], str]:
