@@ -77,12 +77,12 @@ class ServerWatch:
         listeners = Listeners()
         try:
             while True:
-                now = self._at(time.monotonic())
                 found = {
                     Fact.HEALTH_FILE: web.healthy,
                     Fact.LISTENING: ports <= listeners.ports(),
                     Fact.VIP: all(map(_is_local, vips)),
                 }
+                now = self._at(time.monotonic())  # after the look: a change is never dated before it was
                 for fact, holds in found.items():
                     if known.get(fact) is not holds:
                         self.changes.append(Change(now, server, fact, holds))
