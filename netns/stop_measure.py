@@ -37,8 +37,11 @@ IDLE, BUSY, NEW, DOWNLOADS = 8, 2, 1, 3
 RATE: Final = 5
 """Requests a second of each client."""
 
-DOWNLOAD_S: Final = 3
+DOWNLOAD_S: Final = 4
 """Real seconds that one lasts, at its limited rate; another follows it over the same connection."""
+
+SENT: Final = "IpExtOutOctets"
+"""nstat's name for the bytes that a node has sent."""
 
 SEND_BUFFER: Final = "4096 16384 65536"
 """tcp_wmem of a server: what a download still has to send waits in the program, and not in its kernel."""
@@ -151,16 +154,22 @@ def _start_clients(run: Run, servers: Sequence[str]) -> None:
         run.lab.run(server, ["sysctl", "-qw", f"net.ipv4.tcp_wmem={SEND_BUFFER}"], check=True)
         with (run.lab.web(server).root / LARGE).open("wb") as file:
             file.truncate(DOWNLOAD_S * LARGE_RATE)
-        counts = {"idle": IDLE, "curl": BUSY, "curl-new": NEW, "curl-download": DOWNLOADS}
-        for kind, count in counts.items():
-            run.start_group(kind, count, f"{server}-l7", name=f"{server}-{kind}", rate=RATE)
+        for kind, count in (("idle", IDLE), ("curl", BUSY), ("curl-new", NEW)):
+            _start_group(run, server, kind, count)
     run.wait_until_all_answered()
-    wanted = DOWNLOADS * LARGE_RATE // 2
+    before = {server: run.counted(server)[SENT] for server in servers}
+    for server in servers:
+        _start_group(run, server, "curl-download", DOWNLOADS)
+    some = DOWNLOADS * LARGE_RATE // 2  # half a second's
     run.wait_until(
         "the downloads are under way",
-        lambda: all(run.counted(server)["IpExtOutOctets"] > wanted for server in servers),
+        lambda: all(run.counted(server)[SENT] > before[server] + some for server in servers),
         60,
     )
+
+
+def _start_group(run: Run, server: str, kind: str, count: int) -> None:
+    run.start_group(kind, count, f"{server}-l7", name=f"{server}-{kind}", rate=RATE)
 
 
 class _Stop:

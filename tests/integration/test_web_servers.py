@@ -16,7 +16,7 @@ from netns.cli import main
 from netns.config import load
 from netns.errors import LabError
 from netns.lab import Lab
-from netns.stop_measure import DOWNLOADS, IDLE, Measured, configuration, measure_in
+from netns.stop_measure import IDLE, Measured, configuration, measure_in
 from netns.web import KINDS, StopSignal
 from tests.integration.conftest import eventually
 
@@ -132,7 +132,7 @@ def test_graceful_stop_finishes_what_is_in_hand_closes_what_is_idle_and_refuses_
     pattern = stopped["graceful"][kind].pattern
     assert pattern.idle.fin >= IDLE
     assert (pattern.idle.rst, pattern.idle.kept) == (0, 0)
-    assert pattern.in_hand.finished == pattern.in_hand.total >= DOWNLOADS
+    assert pattern.in_hand.finished == pattern.in_hand.total > 0
     # One that is being accepted in that very moment may be reset, or with uvicorn be forgotten.
     assert pattern.new.refused > pattern.new.total / 2
     assert pattern.listener_gone_s is not None
@@ -148,10 +148,12 @@ def test_graceful_gunicorn_answers_nobody_new_while_its_port_is_open_until_its_l
     measured = stopped["graceful"]["gunicorn"]
     pattern = measured.pattern
     assert (pattern.idle.rst, pattern.idle.kept) == (0, 0)
-    assert pattern.in_hand.finished == pattern.in_hand.total >= DOWNLOADS
-    assert pattern.later.finished == pattern.later.total  # it lets clients ask once more, and says close
-    assert pattern.new.finished == pattern.new.refused == 0
+    assert pattern.in_hand.finished == pattern.in_hand.total > 0
+    assert pattern.later.finished > 0  # it lets clients ask once more, and says close
+    assert pattern.later.fin == pattern.later.rst == 0
+    assert pattern.new.refused == 0
     assert pattern.new.hanging + pattern.new.rst > 0
+    assert pattern.still_answers is False
     assert pattern.listener_gone_s is not None
     assert pattern.idle_ended_s is not None
     assert pattern.listener_gone_s > pattern.idle_ended_s
@@ -166,9 +168,9 @@ def test_graceful_node_goes_on_answering_the_connections_that_were_busy(
     measured = stopped["graceful"]["node"]
     pattern = measured.pattern
     assert pattern.idle.fin >= IDLE
-    assert pattern.in_hand.finished == pattern.in_hand.total >= DOWNLOADS
+    assert pattern.in_hand.finished == pattern.in_hand.total > 0
     assert pattern.later.finished > 0
-    assert pattern.new.refused == pattern.new.total > 0
+    assert pattern.new.refused > pattern.new.total / 2
     assert pattern.listener_gone_s is not None
     assert pattern.ended_s is None
     assert pattern.still_answers is True
@@ -193,9 +195,9 @@ def test_abrupt_gunicorn_finishes_its_downloads_all_the_same_and_answers_nothing
     stopped: dict[str, dict[str, Measured]],
 ) -> None:
     pattern = stopped["abrupt"]["gunicorn"].pattern
-    assert pattern.in_hand.finished >= DOWNLOADS
+    assert pattern.in_hand.finished > 0
     assert pattern.in_hand.fin == pattern.in_hand.rst == 0
-    assert pattern.later.finished == 0
+    assert pattern.later.hanging + pattern.later.rst > 0
     assert pattern.still_answers is False
 
 
