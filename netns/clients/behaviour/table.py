@@ -25,9 +25,10 @@ def cell(row: Row) -> str:
         if row.attempts == 1:
             return "answered, on a new connection" if row.new_connection else "answered"
         tries = "a retry" if row.attempts == 2 else f"{row.attempts - 1} retries"
-        return f"answered, by {tries}"
+        after = f" after {row.took_s:.1f} s" if row.ending is Ending.BLACK_HOLE else ""
+        return f"answered, by {tries}{after}"
     if row.outcome is Outcome.TIMEOUT:
-        return f"timed out after {row.took_s:.1f} s"
+        return f"**lost**: timed out after {row.took_s:.1f} s"
     tried = "not retried" if row.attempts == 1 else f"retried {row.attempts - 1} times"
     return f"**lost**: {row.outcome.value}, {tried}"
 

@@ -88,6 +88,7 @@ async def drive(order: Order) -> None:
     await over.wait()
     for one in lives:
         one.cancel()
+    await asyncio.gather(*lives, return_exceptions=True)
 
 
 if __name__ == "__main__":
