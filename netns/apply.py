@@ -126,7 +126,7 @@ def _configure(node: Node, *, offload: bool) -> None:
         raise LabError(f"node {node.name}: the kernel refused a setting: {error}") from error
     if not offload:
         for interface in node.interfaces:
-            _turn_off_offload(interface.name)
+            turn_off_offload(interface.name)
     if node.vips:
         _load_rules(node)
 
@@ -138,7 +138,7 @@ def _write_sysctl(path: str, value: str) -> None:
     file.write_text(value)
 
 
-def _turn_off_offload(interface: str) -> None:
+def turn_off_offload(interface: str) -> None:
     """Have the stack do what a NIC would: checksum each packet, cut it to the MTU."""
     control = IoctlEthtool(interface)
     try:

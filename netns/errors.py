@@ -15,6 +15,10 @@ class MissingError(LabError):
     exit_code = 5
 
 
+class Gone(LabError):
+    """A node has no network now: its container has ended."""
+
+
 class UnreachableError(LabError):
     """The box's API doesn't answer."""
 

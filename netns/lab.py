@@ -6,15 +6,14 @@
         lab.run("client", ["curl", "http://192.0.2.10/"])
     down(lab.name)
 
-A Lab is the place where nodes live, for what plays on them: nothing in the names or arguments of its methods
-says that nodes are namespaces.
+It is a Place (netns/place.py) whose nodes are namespaces, and has more for whoever wants a lab of these.
 """
 
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -26,21 +25,28 @@ from netns import apply, box, namespace, process, state, web
 from netns.capture import Capture, points
 from netns.config import LabConfig
 from netns.errors import LabError
-from netns.process import Process, Record
-from netns.state import Ledger, State
+from netns.place import Say, quiet, wait_until_bound
+from netns.process import Process
+from netns.roles import Roles
+from netns.state import State
 from netns.topology import Node, Plan, Role, plan
-from netns.web import StopSignal, Web
+from netns.web import Kind, StopSignal, Web
 
 if TYPE_CHECKING:
     from lb.client import BoxClient
 
 Result = TypeVar("Result")
-Say = Callable[[str], None]
-"""Takes a message for the person who waits."""
 
 
-def quiet(_: str) -> None:
-    """Say nothing."""
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A node's network, which is there as long as the lab."""
+
+    path: str
+    there: bool = True
+
+    def inside(self, function: Callable[[], Result]) -> Result:
+        return namespace.inside(self.path, function)
 
 
 class Lab:
@@ -54,6 +60,8 @@ class Lab:
             raise LabError(f"not made by this version of l4lab (`l4lab down` works): {error}") from error
         self.plan: Plan = plan(self.config)
         self.directory = made.directory
+        self.versions: dict[str, str] = {}
+        self._roles = Roles(self.name)
 
     @cached_property
     def box(self) -> BoxClient:
@@ -94,11 +102,41 @@ class Lab:
 
     def inside(self, node: str, function: Callable[[], Result]) -> Result:
         """What `function` returns, or raises, when called in the node's network, in a thread of its own."""
-        return namespace.inside(self.node(node).namespace, function)
+        return self.network(node).inside(function)
+
+    def network(self, node: str) -> Namespace:
+        return Namespace(self.node(node).namespace)
 
     def web(self, server: str) -> Web:
         """The files and ports of a server's web server."""
         return web.of(self.config, self._server(server).name, self.directory)
+
+    def kind(self, server: str) -> Kind:
+        return self.web(server).kind
+
+    def root(self, server: str) -> Path:
+        return self.web(server).root
+
+    def health_files(self, server: str) -> tuple[Path, ...]:
+        return self.web(server).health_files
+
+    def access_log(self, server: str) -> str:
+        log = self.web(server).access_log
+        return log.read_text(errors="replace") if log.exists() else ""
+
+    def put_page(self, server: str, text: str) -> None:
+        (self.root(server) / "index.html").write_text(text)
+
+    def environment(self, server: str) -> dict[str, str]:
+        """By what a script acts on the server: its files are this host's, its network is a namespace."""
+        served = self.web(server)
+        return {
+            "L4LAB_NETNS": self.node(server).namespace,
+            "L4LAB_HOME": str(served.directory),
+            "L4LAB_ROOT": str(served.root),
+            "L4LAB_HEALTH": ",".join(map(str, served.health_files)),
+            "L4LAB_EXEC": " ".join(self.command(server, [])),
+        }
 
     def health_off(self, server: str) -> bool:
         """Rename the server's health files away; whether that changed anything."""
@@ -134,40 +172,40 @@ class Lab:
 
     def tell_to_stop(self, server: str, how: StopSignal) -> float | None:
         """Send the web server its signal; when that was, CLOCK_MONOTONIC seconds, None if it does not run."""
-        number = self.web(server).kind.signal(how)
-        started = self._started(f"web {server}")
-        if started is None or (how is StopSignal.KILL_MAIN and started.pid not in process.members(started)):
-            return None
-        to_all = number is Signals.SIGKILL and how is not StopSignal.KILL_MAIN
-        return process.send(started, number, to_all=to_all)
+        return self._roles.tell_to_stop(f"web {server}", self.kind(server), how)
 
     def wait_until_stopped(self, server: str, how: StopSignal, *, timeout_s: float) -> None:
         """Return when the web server, having been told, has ended; LabError when it has not in time."""
-        role = f"web {server}"
-        wait = process.wait_for_leader if how is StopSignal.KILL_MAIN else process.wait
-        self._wait_until_ended(role, wait, timeout_s, f"being told to stop ({how.value})")
+        self._roles.wait_until_stopped(f"web {server}", how, timeout_s)
 
     def start(self, server: str) -> bool:
         """Start the web server and wait until it listens; whether it was stopped."""
         node = self._server(server)
-        return self._start(f"web {server}", partial(web.start, self.web(server), node.namespace))
+        return self._roles.start(f"web {server}", partial(web.start, self.web(server), node.namespace))
 
     def stop_box(self, number: Signals = Signals.SIGTERM, *, timeout_s: float = 10.0) -> bool:
         """Stop the box's daemon; whether it ran."""
-        started = self._started("box")
+        started = self._roles.started("box")
         if started is None or process.send(started, number, to_all=number is Signals.SIGKILL) is None:
             return False
-        self._wait_until_ended("box", process.wait, timeout_s, number.name)
+        self._roles.wait_until_ended("box", process.wait, timeout_s, number.name)
         return True
 
     def start_box(self) -> bool:
         """Start the box's daemon and wait until its API answers; whether it was stopped."""
-        return self._start("box", partial(box.start, self.name, self.plan.box.namespace, self.directory))
+        start = partial(box.start, self.name, self.plan.box.namespace, self.directory)
+        return self._roles.start("box", start)
 
     def running(self, role: str) -> list[int]:
         """The pids of "box" or of "web NAME" that are alive, the main process first."""
-        started = self._started(role)
-        return process.members(started) if started is not None else []
+        return self._roles.running(role)
+
+    def left_behind(self) -> list[int]:
+        made = state.read(self.name)
+        if made is None:
+            return []
+        known = {pid for one in made.processes.values() for pid in process.members(one)}
+        return [pid for pid in process.adopted(made.namespaces.values()) if pid not in known]
 
     def capture(
         self, where: Sequence[str], path: Path, *, expression: str = "", count: int | None = None
@@ -193,33 +231,14 @@ class Lab:
 
     def wait_until_bound(self, say: Say = quiet, timeout_s: float | None = None) -> None:
         """Return when the box has every server ACTIVE; LabError when that takes too long."""
-        if timeout_s is None:
-            # The first checks are spread over one interval; one more for a check that was missed.
-            slowest = max(
-                s.health_check.interval_s + s.health_check.timeout_s for s in self.config.virtual_server
-            )
-            timeout_s = 2 * slowest / self.config.speed + 5
-        deadline = time.monotonic() + timeout_s
-        said = ""
-        while True:
-            if not self.running("box"):
-                raise LabError(f"the box has ended; its log says:\n{process.last_lines(self.box_log)}")
-            rows = box.servers(self.name)
-            waiting = [f"{row['name']} ({row['state']})" for row in rows if row["state"] != "ACTIVE"]
-            if not waiting:
-                return
-            message = f"waiting for {', '.join(waiting)}"
-            if message != said:
-                say(message)
-                said = message
-            if time.monotonic() > deadline:
-                missing = ", ".join(waiting)
-                raise LabError(f"the lab {self.name!r} is up, but not ACTIVE in {timeout_s:.0f} s: {missing}")
-            time.sleep(0.05)
+        wait_until_bound(self, say, timeout_s)
 
     @property
     def box_log(self) -> Path:
         return box.log(self.directory)
+
+    def box_says(self, lines: int) -> str:
+        return process.last_lines(self.box_log, lines)
 
     def _server(self, name: str) -> Node:
         node = self.node(name)
@@ -228,50 +247,13 @@ class Lab:
             raise LabError(f"{name} is not a web server: those are {servers}")
         return node
 
-    def _wait_until_ended(
-        self, role: str, wait: Callable[[Process, float], bool], timeout_s: float, after: str
-    ) -> None:
-        started = self._started(role)
-        if started is not None and not wait(started, timeout_s):
-            pids = ", ".join(str(pid) for pid in process.members(started))
-            raise LabError(f"{role} still runs {timeout_s:g} s after {after} (pid {pids})")
-        if not self.running(role):
-            self.drop(role)  # stopped on purpose: `status` tells that from one that died
-
-    def _started(self, role: str) -> Process | None:
-        """What was started for that and is alive, be it what its dead main process has left."""
-        made = state.read(self.name)
-        started = made.processes.get(role) if made is not None else None
-        return started if started is not None and process.members(started) else None
-
-    def _start(self, role: str, start: Callable[[Record], Process]) -> bool:
-        with state.lock(self.name):
-            ledger = self._ledger()
-            started = ledger.state.processes.get(role)
-            alive = process.members(started) if started is not None else []
-            if started is not None and started.pid in alive:
-                return False
-            if alive:
-                raise LabError(f"{role} is dead, but processes it left still run: {alive}; kill it first")
-            start(partial(ledger.process, role))
-        return True
-
-    def _ledger(self) -> Ledger:
-        made = state.read(self.name)
-        if made is None:
-            raise LabError(f"the lab {self.name!r} was taken down meanwhile")
-        return Ledger(made)
-
     def keep(self, role: str, started: Process) -> None:
         """Note a process where `down` will find it."""
-        with state.lock(self.name):
-            self._ledger().process(role, started)
+        self._roles.keep(role, started)
 
     def drop(self, role: str) -> None:
         """Take the note back: the process has ended."""
-        with state.lock(self.name):
-            if state.read(self.name) is not None:
-                self._ledger().process_gone(role)
+        self._roles.drop(role)
 
 
 def _chosen(node: Node, vip: IPv4Address | None) -> list[IPv4Address]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from netns.lab import Lab
+from netns.errors import Gone
+from netns.place import Place
 from netns.recording import ServerSample
 from netns.topology import Role
 
@@ -36,20 +36,20 @@ class Served:
     status: int
 
 
-def sockets(lab: Lab, node: str) -> list[Socket]:
+def sockets(lab: Place, node: str) -> list[Socket]:
     """The node's TCP sockets but for those that listen, by `ss`."""
     return parse_sockets(lab.run(node, ["ss", "-Htan"], check=True).stdout)
 
 
-def clients_sockets(lab: Lab, server: str) -> list[Socket]:
-    """The server's sockets on VIPs, but for those of the box's health checks."""
+def clients_sockets(lab: Place, server: str) -> list[Socket]:
+    """The server's sockets on VIPs, but for those of the box's health checks; none of one that is gone."""
     vips = {str(service.vip) for service in lab.config.virtual_server}
     box = str(lab.plan.box.address)
-    return [
-        socket
-        for socket in sockets(lab, server)
-        if _address(socket.local) in vips and _address(socket.peer) != box
-    ]
+    try:
+        held = sockets(lab, server)
+    except Gone:
+        return []
+    return [socket for socket in held if _address(socket.local) in vips and _address(socket.peer) != box]
 
 
 def _address(endpoint: str) -> str:
@@ -61,7 +61,7 @@ def parse_sockets(text: str) -> list[Socket]:
     return [Socket(row[0], row[3], row[4]) for row in rows if len(row) >= 5 and row[0] != "LISTEN"]
 
 
-def counters(lab: Lab, node: str) -> Counter[str]:
+def counters(lab: Place, node: str) -> Counter[str]:
     """The node's kernel's counters since it was made, by nstat's names for them."""
     return parse_counters(lab.run(node, ["nstat", "-asz"], check=True).stdout)
 
@@ -71,12 +71,10 @@ def parse_counters(text: str) -> Counter[str]:
     return Counter({row[0]: int(row[1]) for row in rows})
 
 
-def served(lab: Lab, server: str) -> list[Served]:
+def served(lab: Place, server: str) -> list[Served]:
     """What the server has answered to clients of the VIP; the box's health checks are left out."""
-    log: Path = lab.web(server).access_log
     box = str(lab.plan.box.address)
-    text = log.read_text(errors="replace") if log.exists() else ""
-    return [row for row in parse_served(text) if _address(row.client) != box]
+    return [row for row in parse_served(lab.access_log(server)) if _address(row.client) != box]
 
 
 def parse_served(text: str) -> list[Served]:
@@ -86,7 +84,7 @@ def parse_served(text: str) -> list[Served]:
     ]
 
 
-def sample(lab: Lab, time: float) -> list[ServerSample]:
+def sample(lab: Place, time: float) -> list[ServerSample]:
     """Every server as the box and its own kernel have it now.
 
     A zombie is established in the server's kernel, and neither in a client's nor in the box's table. The
@@ -107,7 +105,7 @@ def sample(lab: Lab, time: float) -> list[ServerSample]:
 
 
 def _sample(
-    time: float, server: str, held: list[Socket], alive: set[str], rows: list[dict[str, Any]], lab: Lab
+    time: float, server: str, held: list[Socket], alive: set[str], rows: list[dict[str, Any]], lab: Place
 ) -> ServerSample:
     lonely = {socket.peer for socket in held if socket.state == "ESTAB"} - alive
     if lonely and any(row["sessions"] for row in rows):

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from netns import process, web
-from netns.lab import Lab
+from netns.place import Place
 from netns.process import Process
 
 STOP_S = 5.0
@@ -21,7 +21,7 @@ STOP_S = 5.0
 class Program:
     """A program that was started, and the lines it has written so far."""
 
-    def __init__(self, lab: Lab, role: str, running: Process) -> None:
+    def __init__(self, lab: Place, role: str, running: Process) -> None:
         self.role = role
         self._lab = lab
         self._process = running
@@ -53,14 +53,13 @@ class Program:
         self._lab.drop(self.role)
 
 
-def start(lab: Lab, node: str, role: str, argv: Sequence[str]) -> Program:
+def start(lab: Place, node: str, role: str, argv: Sequence[str]) -> Program:
     """Start `argv` on the node; `role` names it in the lab's state and in `l4lab status`."""
     directory = lab.directory / "programs"
     directory.mkdir(exist_ok=True)
     log = directory / f"{role.replace(' ', '-')}.log"
     log.touch()
 
-    where = lab.node(node).namespace
-    record = partial(lab.keep, role)
+    where, record = lab.network(node).path, partial(lab.keep, role)
     running = process.spawn(where, argv, log=log, record=record, env=web.environment())
     return Program(lab, role, running)

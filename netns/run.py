@@ -17,14 +17,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from netns import observe, wire
-from netns.capture import Capture
 from netns.clients.group import Clients, start_clients
 from netns.clients.kinds import KINDS, Wanted
 from netns.clients.log import Ended, Volume
 from netns.clients.order import MAX_TIME_S, POST_EVERY, RATE, Order
 from netns.errors import LabError
-from netns.lab import Lab, Say
 from netns.observe import Served
+from netns.place import Place, Recorder, Say
 from netns.recording import Change, Expectation, Outcome, Recording, Request, Step
 from netns.run_clock import RunClock
 from netns.topology import Role
@@ -49,13 +48,13 @@ class Run:
 
     def __init__(
         self,
-        lab: Lab,
+        lab: Place,
         settings: Mapping[str, Any],
         *,
         clients: Sequence[Wanted],
         say: Say,
         seed: int,
-        captures: Mapping[str, Capture],
+        captures: Mapping[str, Recorder],
     ) -> None:
         """`captures` are by node, and are not yet running."""
         self.lab = lab
@@ -83,6 +82,7 @@ class Run:
             "l4box": self.lab.box.stats()["version"],
             "Linux": platform.release(),
             "Python": platform.python_version(),
+            **self.lab.versions,
         }
         self.clock = RunClock.start(self.lab)
         self._before = {
@@ -271,7 +271,7 @@ class Run:
     def stop(self, server: str, how: str | None = None) -> tuple[float, float]:
         """Stop the web server, as the setting `stop` says unless told how; when that began, and ended."""
         stop = StopSignal(how or self.settings.get("stop", "graceful"))
-        number = self.lab.web(server).kind.signal(stop)
+        number = self.lab.kind(server).signal(stop)
         began = self._step(f"web server told to stop ({stop.value}: {number.name})", server)
         self.lab.stop(server, stop)
         left = self.lab.running(f"web {server}")
@@ -289,7 +289,7 @@ class Run:
 
     def deploy(self, server: str) -> float:
         """Change what the server serves, as a deploy does."""
-        (self.lab.web(server).root / "index.html").write_text(f"{server}\nthe new release\n")
+        self.lab.put_page(server, f"{server}\nthe new release\n")
         return self._step("new release deployed", server)
 
     def note(self, text: str, node: str = "") -> float:

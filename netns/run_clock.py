@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from netns.lab import Lab
+from netns.place import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class RunClock:
     box_s: float
 
     @classmethod
-    def start(cls, lab: Lab) -> RunClock:
+    def start(cls, lab: Place) -> RunClock:
         """The run begins now. The box's clock is read five times: the quickest answer is the most exact."""
         readings = []
         for _ in range(5):

@@ -21,7 +21,8 @@ from netns import lifecycle
 from netns.clients.drivers.curl import LARGE, LARGE_RATE
 from netns.config import LabConfig
 from netns.errors import LabError
-from netns.lab import Lab, Say
+from netns.lab import Lab
+from netns.place import Say
 from netns.recording import Change, Fact
 from netns.run import GaveUp, Run
 from netns.server_watch import ServerWatch
@@ -125,7 +126,7 @@ def measure_in(lab: Lab, how: StopSignal, *, patience_s: float = PATIENCE_S, say
             for node in lab.plan.servers
         }
         run = Run(lab, {}, clients=(), say=say, seed=0, captures=captures)
-        stops = [_Stop(run, server, how, patience_s) for server in captures]
+        stops = [_Stop(lab, run, server, how, patience_s) for server in captures]
         held.callback(run.finish)
         run.begin()
         watch = ServerWatch(lab, run.clock.monotonic)
@@ -152,7 +153,7 @@ def _start_clients(run: Run, servers: Sequence[str]) -> None:
     """Start all clients, and return when each has been answered and the downloads are under way."""
     for server in servers:
         run.lab.run(server, ["sysctl", "-qw", f"net.ipv4.tcp_wmem={SEND_BUFFER}"], check=True)
-        with (run.lab.web(server).root / LARGE).open("wb") as file:
+        with (run.lab.root(server) / LARGE).open("wb") as file:
             file.truncate(DOWNLOAD_S * LARGE_RATE)
         for kind, count in (("idle", IDLE), ("curl", BUSY), ("curl-new", NEW)):
             _start_group(run, server, kind, count)
@@ -175,13 +176,14 @@ def _start_group(run: Run, server: str, kind: str, count: int) -> None:
 class _Stop:
     """A server being stopped, in a thread: what ends when is looked at as it happens."""
 
-    def __init__(self, run: Run, server: str, how: StopSignal, patience_s: float) -> None:
+    def __init__(self, lab: Lab, run: Run, server: str, how: StopSignal, patience_s: float) -> None:
         self.server = server
         self.told = 0.0
         self.left = 0
         """Processes there when the main one had ended."""
         self.ended: float | None = None
         self.how = how
+        self._lab = lab
         self._run = run
         self._patience_s = patience_s
         self._over = threading.Event()
@@ -201,7 +203,7 @@ class _Stop:
         self._thread.join()
 
     def _watch(self) -> None:
-        lab, role = self._run.lab, f"web {self.server}"
+        lab, role = self._lab, f"web {self.server}"
         told = lab.tell_to_stop(self.server, self.how)
         self.told = self._run.now() if told is None else self._run.clock.monotonic(told)
         give_up = time.monotonic() + self._patience_s
@@ -230,7 +232,7 @@ def _look_on(run: Run, stops: Sequence[_Stop]) -> None:
 
 
 def _measured(run: Run, changes: Sequence[Change], stop: _Stop, until: float) -> Measured:
-    server, kind = stop.server, run.lab.web(stop.server).kind
+    server, kind = stop.server, run.lab.kind(stop.server)
     gone = (
         change.time
         for change in changes

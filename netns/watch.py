@@ -9,7 +9,7 @@ from typing import Any
 
 from netns import observe
 from netns.errors import LabError
-from netns.lab import Lab
+from netns.place import Place
 from netns.recording import ServerSample
 
 SAMPLE_S = 0.2
@@ -20,7 +20,7 @@ SHARE = 5
 class Watch:
     """Runs from start() to stop(). The lists only grow, so they may be read meanwhile."""
 
-    def __init__(self, lab: Lab, at: Callable[[float], float]) -> None:
+    def __init__(self, lab: Place, at: Callable[[float], float]) -> None:
         """`at` turns CLOCK_MONOTONIC seconds into the run's time."""
         self.events: list[dict[str, Any]] = []
         self.samples: list[ServerSample] = []

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from netns import process, web
 from netns.errors import LabError
-from netns.lab import Lab
+from netns.place import Place
 
 STOP_S = 5.0
 """How long a script that is stopped may take to end by SIGTERM before it gets SIGKILL."""
@@ -55,9 +55,10 @@ class Deploy:
         return f"exit {self.exit_code}"
 
 
-def environment(lab: Lab, server: str, commands: Mapping[str, str]) -> dict[str, str]:
+def environment(lab: Place, server: str, commands: Mapping[str, str]) -> dict[str, str]:
     """What a deploy script finds, beside the environment that l4lab was started in."""
-    node, served = lab.node(server), lab.web(server)
+    node = lab.plan.node(server)
+    ports = sorted({service.port for service in lab.config.services_of(server)})
     found = web.environment()
     return {
         **found,
@@ -68,12 +69,8 @@ def environment(lab: Lab, server: str, commands: Mapping[str, str]) -> dict[str,
         "L4LAB_ADDRESS": str(node.address),
         "L4LAB_BOX": str(lab.plan.box.address),
         "L4LAB_VIP": ",".join(str(entry.address) for entry in node.vips),
-        "L4LAB_PORT": ",".join(map(str, served.ports)),
-        "L4LAB_NETNS": node.namespace,
-        "L4LAB_HOME": str(served.directory),
-        "L4LAB_ROOT": str(served.root),
-        "L4LAB_HEALTH": ",".join(map(str, served.health_files)),
-        "L4LAB_EXEC": " ".join(lab.command(server, [])),
+        "L4LAB_PORT": ",".join(map(str, ports)),
+        **lab.environment(server),
         **{f"L4LAB_{name.upper()}": path for name, path in commands.items()},
     }
 
@@ -82,7 +79,7 @@ class Script:
     """One run of the command, from start() until it has ended or was stopped."""
 
     def __init__(
-        self, lab: Lab, server: str, command: Sequence[str], env: Mapping[str, str], log: Path
+        self, lab: Place, server: str, command: Sequence[str], env: Mapping[str, str], log: Path
     ) -> None:
         self.server = server
         self.command = tuple(word.replace(SERVER, server) for word in command)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from netns.capture import Capture
-from netns.lab import Lab
+from netns.place import Place, Recorder
 from netns.recording import Outcome, Recording
 from netns.rehearsal.causes import is_slow
 from netns.rehearsal.flows import Places, Wire
@@ -14,7 +13,7 @@ from netns.topology import Role
 from netns.wire import begins_or_asks, of_ends, port, segments
 
 
-def places(lab: Lab) -> Places:
+def places(lab: Place) -> Places:
     """Who is who in the lab's captures."""
     servers = lab.plan.servers
     return Places(
@@ -27,7 +26,7 @@ def places(lab: Lab) -> Places:
     )
 
 
-def evidence(lab: Lab, recording: Recording, captures: Mapping[str, Capture], clock: RunClock) -> Wire:
+def evidence(lab: Place, recording: Recording, captures: Mapping[str, Recorder], clock: RunClock) -> Wire:
     """All segments of the connections over which a request was lost or slow, or over which none was made."""
     suffered = [
         request

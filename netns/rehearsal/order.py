@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from netns.clients.kinds import Wanted, missing, parse_clients
 from netns.config import LabConfig
 from netns.errors import MissingError
-from netns.lab import Say
+from netns.place import Say
 
 CLIENTS = "curl:6,curl-post:4,curl-new:4,urllib3:4,requests:4,httpx:4,aiohttp:4,node:4,java:4,go:4"
 """The fleet unless told otherwise: those kinds of it that are installed."""

@@ -13,10 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from netns import process, state
 from netns.errors import LabError
 from netns.findings import plural
-from netns.lab import Lab, Say
+from netns.place import Place, Say
 from netns.recording import Outcome
 from netns.rehearsal.actions import Actions
 from netns.rehearsal.advice import advise
@@ -47,7 +46,7 @@ Progress = Callable[[str], None]
 
 
 def rehearse(
-    lab: Lab, order: Order, *, report: Path | None, ours: bool, say: Say, progress: Progress
+    lab: Place, order: Order, *, report: Path | None, ours: bool, say: Say, progress: Progress
 ) -> Rehearsal:
     """Play it in a lab that is up.
 
@@ -72,7 +71,7 @@ def rehearse(
 
 
 class _Playing:
-    def __init__(self, lab: Lab, order: Order, run: Run, say: Say, progress: Progress) -> None:
+    def __init__(self, lab: Place, order: Order, run: Run, say: Say, progress: Progress) -> None:
         self._lab = lab
         self._order = order
         self._run = run
@@ -236,7 +235,7 @@ class _Playing:
         ]
         seen = stops(
             recording,
-            {server: lab.web(server).kind.name for server in order.servers},
+            {server: lab.kind(server).name for server in order.servers},
             {name: capture.path for name, capture in run.captures.items()},
             places(lab),
             run.clock,
@@ -255,7 +254,7 @@ class _Playing:
             + (f"; not deployed: {', '.join(order.servers[-missing:])}" if missing else ""),
         )
         if self._box_ended is not None:
-            said = process.last_lines(self._lab.box_log, 3)
+            said = self._lab.box_says(3)
             run.expect(
                 "the box's daemon runs to the end", False, f"it ended at {self._box_ended:.1f} s: {said}"
             )
@@ -267,17 +266,13 @@ class _Playing:
 
 
 @contextmanager
-def _adopting(lab: Lab) -> Iterator[None]:
+def _adopting(lab: Place) -> Iterator[None]:
     """Whatever the command's descendants leave running on the lab's nodes is ours, and ended at the end."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         yield
     finally:
-        made = state.read(lab.name)
-        if made is not None:
-            known = {pid for one in made.processes.values() for pid in process.members(one)}
-            for pid in process.adopted(made.namespaces.values()):
-                if pid not in known:
-                    os.kill(pid, signal.SIGKILL)
+        for pid in lab.left_behind():
+            os.kill(pid, signal.SIGKILL)
         libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)

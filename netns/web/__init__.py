@@ -97,7 +97,7 @@ def start(web: Web, where: str, record: Record) -> Process:
     env = {**_environment(), **web.environment}
     started = process.spawn(where, argv, log=web.log, record=record, env=env)
     deadline = time.monotonic() + START_S
-    while not namespace.inside(where, partial(_listens, frozenset(web.ports))):
+    while not namespace.inside(where, partial(listens, frozenset(web.ports))):
         if not process.members(started):
             raise LabError(f"{web.server}: {web.kind.name} ended at once; {_said(web)}")
         if time.monotonic() > deadline:
@@ -110,7 +110,8 @@ def _said(web: Web) -> str:
     return f"it says:\n{process.last_lines(web.log)}"
 
 
-def _listens(ports: frozenset[int]) -> bool:
+def listens(ports: frozenset[int]) -> bool:
+    """Whether something listens on each of these ports, in the caller's network namespace."""
     listeners = Listeners()
     try:
         return ports <= listeners.ports()

@@ -23,7 +23,8 @@ from netns.clients.kinds import Kind
 from netns.clients.order import MAX_TIME_S
 from netns.config import LabConfig
 from netns.errors import LabError
-from netns.lab import Lab, Say
+from netns.lab import Lab
+from netns.place import Say
 from netns.recording import Outcome
 from netns.wire import Segment
 
@@ -171,7 +172,7 @@ def _play(lab: Lab, servers: Failing, subjects: Sequence[Subject], say: Say) -> 
 
     left = _with(subjects, Ending.BLACK_HOLE)
     while left:
-        before |= _ask(left)  # a connection may have been idle for too long meanwhile: httpx closes it after 5 s
+        before |= _ask(left)  # httpx closes a connection that was idle for 5 s meanwhile
         at = {one: servers.received(before[one])[-1].server for one in left}
         down = sorted(set(at.values()))[: len(lab.plan.servers) - 1]
         there = [one for one in left if at[one] in down]

@@ -1,0 +1,89 @@
+"""The processes of a lab by what they are, "box" or "web rs1", as its state file has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from signal import Signals
+
+from netns import process, state
+from netns.errors import LabError
+from netns.process import Process, Record
+from netns.state import Ledger
+from netns.web import Kind, StopSignal
+
+
+class Roles:
+    """Of one lab that is up. Whatever is noted here `down` ends."""
+
+    def __init__(self, lab: str) -> None:
+        self._lab = lab
+
+    def keep(self, role: str, started: Process) -> None:
+        """Note a process where `down` will find it."""
+        with state.lock(self._lab):
+            self._ledger().process(role, started)
+
+    def drop(self, role: str) -> None:
+        """Take the note back: the process has ended."""
+        with state.lock(self._lab):
+            if state.read(self._lab) is not None:
+                self._ledger().process_gone(role)
+
+    def started(self, role: str) -> Process | None:
+        """What was started for that and is alive, be it what its dead main process has left."""
+        made = state.read(self._lab)
+        started = made.processes.get(role) if made is not None else None
+        return started if started is not None and process.members(started) else None
+
+    def all(self) -> list[str]:
+        made = state.read(self._lab)
+        return list(made.processes) if made is not None else []
+
+    def running(self, role: str) -> list[int]:
+        """The pids that are alive, the main process first."""
+        started = self.started(role)
+        return process.members(started) if started is not None else []
+
+    def start(self, role: str, start: Callable[[Record], Process]) -> bool:
+        """Have `start` start it and note it; whether it was stopped."""
+        with state.lock(self._lab):
+            ledger = self._ledger()
+            started = ledger.state.processes.get(role)
+            alive = process.members(started) if started is not None else []
+            if started is not None and started.pid in alive:
+                return False
+            if alive:
+                raise LabError(f"{role} is dead, but processes it left still run: {alive}; kill it first")
+            start(lambda one: ledger.process(role, one))
+        return True
+
+    def tell_to_stop(self, role: str, kind: Kind, how: StopSignal) -> float | None:
+        """Send a web server its signal; when that was, CLOCK_MONOTONIC seconds, None if it does not run."""
+        number = kind.signal(how)
+        started = self.started(role)
+        if started is None or (how is StopSignal.KILL_MAIN and started.pid not in process.members(started)):
+            return None
+        to_all = number is Signals.SIGKILL and how is not StopSignal.KILL_MAIN
+        return process.send(started, number, to_all=to_all)
+
+    def wait_until_stopped(self, role: str, how: StopSignal, timeout_s: float) -> None:
+        """Return when a web server, having been told, has ended; LabError when it has not in time."""
+        wait = process.wait_for_leader if how is StopSignal.KILL_MAIN else process.wait
+        self.wait_until_ended(role, wait, timeout_s, f"being told to stop ({how.value})")
+
+    def wait_until_ended(
+        self, role: str, wait: Callable[[Process, float], bool], timeout_s: float, after: str
+    ) -> None:
+        """Return when it has ended by `wait`'s reckoning; LabError when it has not in time."""
+        started = self.started(role)
+        if started is not None and not wait(started, timeout_s):
+            pids = ", ".join(str(pid) for pid in process.members(started))
+            raise LabError(f"{role} still runs {timeout_s:g} s after {after} (pid {pids})")
+        if not self.running(role):
+            self.drop(role)  # stopped on purpose: `status` tells that from one that died
+
+    def _ledger(self) -> Ledger:
+        made = state.read(self._lab)
+        if made is None:
+            raise LabError(f"the lab {self._lab!r} was taken down meanwhile")
+        return Ledger(made)
