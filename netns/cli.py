@@ -137,6 +137,8 @@ def status(name: str | None, as_json: bool) -> None:
             click.echo(json.dumps({"name": chosen, "up": False, "labs": state.names()}))
         lifecycle.open_lab(chosen)  # says so
         return
+    if made.on != state.NAMESPACES:
+        lifecycle.open_lab(chosen)  # says so
     found = look(made)
     if as_json:
         click.echo(json.dumps({"up": True, **found.document()}))

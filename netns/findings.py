@@ -32,6 +32,7 @@ LACKS: Final[dict[Fact, str]] = {
     Fact.HEALTH_FILE: "health file gone",
     Fact.LISTENING: "nothing listens",
     Fact.VIP: "VIP down",
+    Fact.CONTAINER: "container gone",
 }
 """A fact that does not hold, in words."""
 

@@ -12,7 +12,8 @@ from functools import partial
 from netns import apply, box, process, state, web
 from netns.config import LabConfig
 from netns.errors import LabError, MissingError
-from netns.lab import Lab, Say, quiet
+from netns.lab import Lab
+from netns.place import Say, quiet
 from netns.state import Ledger, State
 from netns.status import look
 from netns.topology import plan
@@ -71,6 +72,8 @@ def open_lab(name: str) -> Lab:
         others = [other for other in state.names() if other != name]
         hint = f"there is {', '.join(others)}: --name" if others else f"`l4lab up --name {name}` makes it"
         raise LabError(f"the lab {name!r} is not up ({hint})")
+    if existing.on != state.NAMESPACES:
+        raise LabError(f"the lab {name!r} is not made of namespaces: {existing.on}; `l4lab down` ends it")
     if not existing.ready:
         raise LabError(
             f"the lab {name!r} is half made: its `up` is still at it, or was killed and "
@@ -144,6 +147,11 @@ def _remove(ledger: Ledger, say: Say) -> None:
         if role == "box":
             box.remove_leftovers(ledger.state.name)
         ledger.process_gone(role)
+    if ledger.state.on == state.CONTAINERS:
+        from netns.docker import lifecycle as containers
+
+        containers.remove(ledger.state)
+        return
     for name, inode in ledger.state.namespaces.items():
         for pid, program in process.in_namespace(inode):
             say(f"left alone: {program} (pid {pid}) runs on in what was {name}")

@@ -18,11 +18,17 @@ TOGETHER: Final = 0.005
 TOLD_S: Final = 0.5
 """Real seconds between a step and the change that it made."""
 
-_TOLD: Final = {Fact.HEALTH_FILE: "health file", Fact.LISTENING: "web server", Fact.VIP: "lo:0"}
+_TOLD: Final = {
+    Fact.HEALTH_FILE: "health file",
+    Fact.LISTENING: "web server",
+    Fact.VIP: "lo:0",
+    Fact.CONTAINER: "web server",
+}
 _BACK: Final = {
     Fact.HEALTH_FILE: "health file back",
     Fact.LISTENING: "listens again",
     Fact.VIP: "VIP up",
+    Fact.CONTAINER: "container runs",
 }
 
 

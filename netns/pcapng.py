@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,10 @@ PCAP_NANOSECONDS = 0xA1B23C4D
 
 SECTION_HEADER, INTERFACE_DESCRIPTION, ENHANCED_PACKET = 0x0A0D0D0A, 1, 6
 OPTION_NAME, OPTION_RESOLUTION = 2, 9
+ETHERNET, SNAP_LENGTH = 1, 262144
+"""The link type of every interface here, and tcpdump's own limit."""
+
+_SECTION = struct.pack("=IHHq", 0x1A2B3C4D, 1, 0, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +44,55 @@ def merge(traces: Sequence[Trace], target: Path) -> None:
     """Write the packets of all `traces` to `target` in the order of their time."""
     with ExitStack() as files:
         out = files.enter_context(target.open("wb"))
-        out.write(_block(SECTION_HEADER, struct.pack("=IHHq", 0x1A2B3C4D, 1, 0, -1)))
+        out.write(_block(SECTION_HEADER, _SECTION))
         packets = []
         for index, trace in enumerate(traces):
             pcap = files.enter_context(trace.path.open("rb"))
-            snap_length, link_type = _read_header(pcap, trace.path)
-            options = _option(OPTION_NAME, trace.name.encode()) + _option(OPTION_RESOLUTION, b"\x09")
-            body = struct.pack("=HHI", link_type, 0, snap_length) + options + _option(0, b"")
-            out.write(_block(INTERFACE_DESCRIPTION, body))
+            out.write(_interface(trace.name, *_read_header(pcap, trace.path)))
             packets.append(_read_packets(pcap, index))
         for packet in heapq.merge(*packets):
             high, low = divmod(packet.time_ns, 1 << 32)
             head = struct.pack("=IIIII", packet.interface, high, low, len(packet.data), packet.length)
             out.write(_block(ENHANCED_PACKET, head + _padded(packet.data)))
+
+
+def split(source: Path, owner: Callable[[bytes], str | None], targets: Mapping[str, Path]) -> dict[str, int]:
+    """Write each frame of a file of `merge` to the target of its owner, as of an interface of that name.
+
+    `owner` is asked about each frame, in the order of time; None: it is nobody's. How many each got.
+    """
+    counts = dict.fromkeys(targets, 0)
+    with ExitStack() as files:
+        outs = {name: files.enter_context(path.open("wb")) for name, path in targets.items()}
+        for name, out in outs.items():
+            out.write(_block(SECTION_HEADER, _SECTION) + _interface(name, SNAP_LENGTH, ETHERNET))
+        for kind, body in blocks(source):
+            if kind != ENHANCED_PACKET:
+                continue
+            _, high, low, captured, length = struct.unpack_from("=IIIII", body)
+            frame = body[20 : 20 + captured]
+            chosen = owner(frame)
+            if chosen is not None:
+                head = struct.pack("=IIIII", 0, high, low, captured, length)
+                outs[chosen].write(_block(ENHANCED_PACKET, head + _padded(frame)))
+                counts[chosen] += 1
+    return counts
+
+
+def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Type and body of each block of a file that `merge` wrote."""
+    data = path.read_bytes()
+    place = 0
+    while place + 12 <= len(data):
+        kind, length = struct.unpack_from("=II", data, place)
+        yield kind, data[place + 8 : place + length - 4]
+        place += length
+
+
+def _interface(name: str, snap_length: int, link_type: int) -> bytes:
+    options = _option(OPTION_NAME, name.encode()) + _option(OPTION_RESOLUTION, b"\x09")
+    body = struct.pack("=HHI", link_type, 0, snap_length) + options + _option(0, b"")
+    return _block(INTERFACE_DESCRIPTION, body)
 
 
 def _read_header(pcap: BinaryIO, path: Path) -> tuple[int, int]:

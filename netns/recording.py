@@ -83,6 +83,8 @@ class Fact(Enum):
     """A socket listens on each of its ports."""
     VIP = "VIP"
     """All of its VIPs are addresses of its own."""
+    CONTAINER = "container"
+    """Where nodes are containers: it has one that runs. Without, it has neither network nor VIP."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from netns.errors import LabError
 
 if TYPE_CHECKING:
     from netns.config import LabConfig
-    from netns.lab import Lab
+    from netns.place import Place
     from netns.rehearsal.order import Order
     from netns.rehearsal.result import Rehearsal
 
@@ -32,6 +32,16 @@ def _say(message: str) -> None:
     "-f", "--file", type=click.Path(path_type=Path), help="The lab's TOML file; none: the default lab."
 )
 @click.option("--name", envvar="L4LAB_NAME", help="The lab's name.  [default: that of the file, or l4lab]")
+@click.option(
+    "--on",
+    type=click.Choice(["namespaces", "docker"]),
+    default="namespaces",
+    show_default=True,
+    help="Where: in a lab, or on a compose project that is up (docs/docker.md).",
+)
+@click.option(
+    "--project", envvar="COMPOSE_PROJECT_NAME", help="With --on docker: which; none: the one that has a box."
+)
 @click.option("--servers", metavar="rs1,rs2", help="The servers to deploy, in order.  [default: all]")
 @click.option("--clients", metavar="KIND:COUNT,…", help="Keep-alive clients.  [default: some of each kind]")
 @click.option("--speed", type=click.FloatRange(1, 100), help="Divides every time of the box.  [default: 1]")
@@ -60,6 +70,8 @@ def _say(message: str) -> None:
 def rehearse(
     file: Path | None,
     name: str | None,
+    on: str,
+    project: str | None,
     servers: str | None,
     clients: str | None,
     speed: float | None,
@@ -83,7 +95,6 @@ def rehearse(
     Exit 0 when no more than --allow-lost requests were lost and each command succeeded, else 1.
     """
     from lb.config import ConfigError
-    from netns.config import load
     from netns.rehearsal.deploy import find
     from netns.rehearsal.order import ordered
 
@@ -92,23 +103,25 @@ def rehearse(
         raise click.MissingParameter(param_type="argument", param_hint="COMMAND")
     if vary and sweep is None:
         raise click.UsageError("--vary needs --sweep N")
+    if on == "docker" and (file or name or speed or vary):
+        raise click.UsageError("--file, --name, --speed and --vary are for a lab: a project is what it is")
     find(words)
     try:
-        config = load(file, name=name, speed=speed)
-        order = ordered(
-            config,
-            words,
-            servers=servers.split(",") if servers else None,
-            clients=clients,
-            parallel=parallel,
-            timeout_s=timeout,
-            allow_lost=allow_lost,
-            say=_say,
-        )
-        if sweep is None:
-            passed = _tell(_rehearse(config, order, report), report, as_json)
-        else:
-            passed = _sweep(config, order, sweep, vary, report, as_json)
+        with _where(on, project, file, name, speed) as where:
+            order = ordered(
+                where.config,
+                words,
+                servers=servers.split(",") if servers else None,
+                clients=clients,
+                parallel=parallel,
+                timeout_s=timeout,
+                allow_lost=allow_lost,
+                say=_say,
+            )
+            if sweep is None:
+                passed = _tell(_rehearse(where, where.config, order, report), report, as_json)
+            else:
+                passed = _sweep(where, order, sweep, vary, report, as_json)
     except ConfigError as error:
         _say(str(error))
         click.get_current_context().exit(BAD_CONFIG)
@@ -117,15 +130,41 @@ def rehearse(
     click.get_current_context().exit(0 if passed else 1)
 
 
-def _rehearse(config: LabConfig, order: Order, report: Path | None) -> Rehearsal:
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where rehearsals take place: in labs of a configuration, or in a project that is up."""
+
+    config: LabConfig
+    lab: Callable[[LabConfig], AbstractContextManager[tuple[Place, bool]]]
+    """A lab to rehearse in, and whether it goes down afterwards."""
+
+
+@contextmanager
+def _where(
+    on: str, project: str | None, file: Path | None, name: str | None, speed: float | None
+) -> Iterator[Where]:
+    if on == "docker":
+        from netns import lifecycle
+        from netns.docker.lifecycle import opened
+
+        lifecycle.require_root()
+        with opened(project, say=_say) as lab:
+            yield Where(lab.config, lambda _: nullcontext((lab, True)))
+        return
+    from netns.config import load
+
+    yield Where(load(file, name=name, speed=speed), _lab)
+
+
+def _rehearse(where: Where, config: LabConfig, order: Order, report: Path | None) -> Rehearsal:
     from netns.rehearsal.play import rehearse
 
-    with _lab(config) as (lab, ours), _progress() as progress:
+    with where.lab(config) as (lab, ours), _progress() as progress:
         return rehearse(lab, order, report=report, ours=ours, say=_say, progress=progress)
 
 
 def _sweep(
-    config: LabConfig,
+    where: Where,
     order: Order,
     count: int,
     vary: Sequence[str],
@@ -145,7 +184,8 @@ def _sweep(
         worst_of,
     )
 
-    if state.read(config.name) is not None:
+    config = where.config
+    if where.lab is _lab and state.read(config.name) is not None:
         raise LabError(f"the lab {config.name!r} is up: a sweep needs labs of its own; choose another --name")
     labs = [(varied, with_settings(config, varied)) for varied in variations(vary)]
     combinations = []
@@ -157,7 +197,7 @@ def _sweep(
             _say(f"\n{words} {number} of {count}: {phase_s:.1f} s after a check of {order.servers[0]}")
             name = f"{words.replace(' ', ',') or 'run'}-{number:02}"
             directory = report / name if report is not None else None
-            found = _rehearse(lab, replace(order, phase_s=phase_s), directory)
+            found = _rehearse(where, lab, replace(order, phase_s=phase_s), directory)
             if directory is not None:
                 reports.write(found.recording, directory, found)
             repetitions.append(Repetition.of(found, phase_s, name if directory is not None else ""))
@@ -194,7 +234,7 @@ def _render(show: Callable[[Any, Any], None]) -> None:
 
 
 @contextmanager
-def _lab(config: LabConfig) -> Iterator[tuple[Lab, bool]]:
+def _lab(config: LabConfig) -> Iterator[tuple[Place, bool]]:
     """The lab of that name that is up, or one that goes down again afterwards; and whether it is that."""
     from netns import lifecycle, state
 

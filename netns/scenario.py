@@ -32,7 +32,7 @@ from netns import lifecycle, state
 from netns.clients.kinds import missing, parse_clients
 from netns.config import LabConfig
 from netns.errors import LabError, MissingError
-from netns.lab import Say
+from netns.place import Place, Say
 from netns.recording import Recording
 from netns.run import GaveUp, Run
 
@@ -116,9 +116,12 @@ def play(
     seed: int,
     report: Path | None = None,
     lab_name: str | None = None,
+    on: str = state.NAMESPACES,
     say: Say,
 ) -> Recording:
     """Play a scenario in a lab of its own, which is down again at the end, whatever happens.
+
+    `on`: what its nodes are, NAMESPACES or CONTAINERS of netns/state.py.
 
     ValueError or ConfigError for what it can't be played with; LabError when the lab fails. With `report`,
     the captures are left there.
@@ -142,7 +145,7 @@ def play(
         directory.mkdir(parents=True, exist_ok=True)
         say(f"{scenario.name}: {scenario.title} (speed {speed:g}, seed {seed})")
         held.callback(lifecycle.down, name)
-        lab = lifecycle.up(config, say=say)
+        lab = _up(on, config, say)
         held.callback(lab.close)
         run = Run(
             lab,
@@ -166,6 +169,14 @@ def play(
             settings={**config.model_dump(mode="json"), "scenario": settings},
             captures=report is not None,
         )
+
+
+def _up(on: str, config: LabConfig, say: Say) -> Place:
+    if on == state.CONTAINERS:
+        from netns.docker import lifecycle as containers
+
+        return containers.up(config, say=say)
+    return lifecycle.up(config, say=say)
 
 
 def _value(key: str, text: str, allowed: Choices | float) -> str | float:

@@ -63,6 +63,13 @@ def list_command(as_json: bool) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="A directory for result.json, report.html and captures; of `all`, one in it for each scenario.",
 )
+@click.option(
+    "--on",
+    type=click.Choice(["namespaces", "docker"]),
+    default="namespaces",
+    show_default=True,
+    help="What the lab's nodes are; containers are of the image that `docker compose build` makes.",
+)
 @click.option("--name", "lab_name", help="The lab's name.  [default: scenario-NAME]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @click.argument("which", metavar="NAME|FILE.py|all", shell_complete=lambda *_: _names())
@@ -72,12 +79,14 @@ def run(
     given: tuple[str, ...],
     seed: int | None,
     report: Path | None,
+    on: str,
     lab_name: str | None,
     as_json: bool,
     which: str,
 ) -> None:
     """Play a scenario, of the list or of a file of your own, or all of the list; exit 1 if one fails."""
     from lb.config import ConfigError
+    from netns import state
     from netns.scenario import play
 
     chosen = _chosen(which)
@@ -94,6 +103,7 @@ def run(
                 seed=seed if seed is not None else random.randrange(1_000_000),  # noqa: S311
                 report=directory,
                 lab_name=lab_name,
+                on=state.CONTAINERS if on == "docker" else state.NAMESPACES,
                 say=_say,
             )
         except ConfigError as error:

@@ -1,7 +1,8 @@
 """Watches what happens to the servers while something else acts on them: a deploy's own commands, say.
 
 Whoever renames a health file, stops a web server or takes a VIP down need not tell: it is looked at every
-POLL_S, and each change is noted with its time.
+POLL_S, and each change is noted with its time. One whose container is gone, with its network, does not
+listen; of its VIP and its files nothing is known until it has a container again.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import errno
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Address
 
-from netns.errors import LabError
-from netns.lab import Lab
+from netns.errors import Gone, LabError
 from netns.listeners import Listeners
+from netns.place import Network, Place
 from netns.recording import Change, Fact
 
 POLL_S = 0.01
 """Real seconds between two looks at a server: by so much a change's time may be late."""
+
+GONE_POLL_S = 0.05
+"""One whose container is gone is asked for less often: that takes the engine's time."""
 
 
 class ServerWatch:
@@ -29,7 +34,7 @@ class ServerWatch:
     It begins with what held at the start: a change per server and fact.
     """
 
-    def __init__(self, lab: Lab, at: Callable[[float], float]) -> None:
+    def __init__(self, lab: Place, at: Callable[[float], float]) -> None:
         """`at` turns CLOCK_MONOTONIC seconds into the run's time."""
         self.changes: list[Change] = []
         self._at = at
@@ -61,38 +66,51 @@ class ServerWatch:
             if thread.ident is not None:
                 thread.join()
 
-    def _watch(self, lab: Lab, server: str) -> None:
+    def _watch(self, lab: Place, server: str) -> None:
+        known: dict[Fact, bool] = {}
         try:
-            lab.inside(server, partial(self._look_on, lab, server))
+            while not self._over.is_set():
+                with suppress(Gone):
+                    network = lab.network(server)
+                    network.inside(partial(self._look_on, lab, server, network, known))
+                if not self._over.is_set():
+                    self._note(server, known, {Fact.CONTAINER: False, Fact.LISTENING: False})
+                    self._over.wait(GONE_POLL_S)
         except Exception as error:  # noqa: BLE001 - check() raises it where the run is
             self._failure = error
             self._begun.abort()
 
-    def _look_on(self, lab: Lab, server: str) -> None:
-        """Look at the server, in its own namespace, until it is over."""
-        web = lab.web(server)
-        vips = [entry.address for entry in lab.node(server).vips]
-        ports = frozenset(web.ports)
-        known: dict[Fact, bool] = {}
+    def _look_on(self, lab: Place, server: str, network: Network, known: dict[Fact, bool]) -> None:
+        """Look at the server, from within its network, until that is gone or it is over."""
+        files = lab.health_files(server)
+        vips = [entry.address for entry in lab.plan.node(server).vips]
+        ports = {service.port for service in lab.config.services_of(server)}
         listeners = Listeners()
         try:
-            while True:
+            while network.there:
                 found = {
-                    Fact.HEALTH_FILE: web.healthy,
+                    Fact.HEALTH_FILE: all(file.exists() for file in files),
                     Fact.LISTENING: ports <= listeners.ports(),
                     Fact.VIP: all(map(_is_local, vips)),
                 }
-                now = self._at(time.monotonic())  # after the look: a change is never dated before it was
-                for fact, holds in found.items():
-                    if known.get(fact) is not holds:
-                        self.changes.append(Change(now, server, fact, holds))
-                if not known:
-                    self._begun.wait()
-                known = found
+                if Fact.CONTAINER in known:
+                    found[Fact.CONTAINER] = True
+                if network.there:  # else its files have gone before they were looked at
+                    self._note(server, known, found)
                 if self._over.wait(POLL_S):
                     return
         finally:
             listeners.close()
+
+    def _note(self, server: str, known: dict[Fact, bool], found: Mapping[Fact, bool]) -> None:
+        now = self._at(time.monotonic())  # after the look: a change is never dated before it was
+        first = not known
+        for fact, holds in found.items():
+            if known.get(fact) is not holds:
+                self.changes.append(Change(now, server, fact, holds))
+        known.update(found)
+        if first:
+            self._begun.wait()
 
 
 def _is_local(address: IPv4Address) -> bool:

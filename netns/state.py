@@ -23,6 +23,8 @@ RUN = Path("/run/l4lab")
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 """As lb.config.Name: a lab's name is part of a path that gets removed."""
 
+NAMESPACES, CONTAINERS, PROJECT = "namespaces", "containers", "project"
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -35,6 +37,8 @@ class State:
     """The LabConfig as it was asked for."""
     ready: bool = False
     """`up` made all of it."""
+    on: str = NAMESPACES
+    """What its nodes are: NAMESPACES, CONTAINERS, or a user's PROJECT, of which none is to be removed."""
     namespaces: dict[str, int] = field(default_factory=dict)
     """Inode number of each namespace, by name."""
     processes: dict[str, Process] = field(default_factory=dict)

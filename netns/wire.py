@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from netns.pcapng import ENHANCED_PACKET, INTERFACE_DESCRIPTION, OPTION_NAME
+from netns.pcapng import ENHANCED_PACKET, INTERFACE_DESCRIPTION, OPTION_NAME, blocks
 
 IPV4, TCP = b"\x08\x00", 6
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
@@ -119,7 +119,7 @@ def segments(
 ) -> Iterator[Segment]:
     """The same, one at a time, for who keeps few of many: a glance costs a fifth of a segment."""
     names: list[str] = []
-    for kind, body in _blocks(path.read_bytes()):
+    for kind, body in blocks(path):
         if kind == INTERFACE_DESCRIPTION:
             names.append(_name(body))
         elif kind == ENHANCED_PACKET:
@@ -133,14 +133,6 @@ def segments(
             if wanted is None or wanted(packet, tcp):
                 unix_s = (high << 32 | low) / 1e9
                 yield _segment(packet, tcp, names[interface], box_time(unix_s))
-
-
-def _blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
-    place = 0
-    while place + 12 <= len(data):
-        kind, length = struct.unpack_from("=II", data, place)
-        yield kind, data[place + 8 : place + length - 4]
-        place += length
 
 
 def _name(body: bytes) -> str:

@@ -18,16 +18,16 @@ from pyroute2 import NetlinkError
 
 from lb.client import BoxClient, BoxError
 from lb.config import BoxConfig, parse
-from netns.docker import ledger, place
+from netns.docker import ledger, sandbox
 from netns.docker.change import Change, noted
 from netns.docker.configuration import Ours, without
 from netns.docker.container import Container, Happening
 from netns.docker.engine import Engine
 from netns.docker.ledger import ALL, Attached, Changed, Ledger
-from netns.docker.place import Gone, Place
 from netns.docker.plan import Plan, Work, find_box, plan
+from netns.docker.sandbox import Sandbox
 from netns.docker.servers import Problem
-from netns.errors import LabError, UnreachableError
+from netns.errors import Gone, LabError, UnreachableError
 
 Say = Callable[[str], None]
 
@@ -50,8 +50,9 @@ def attach(engine: Engine, project: str | None, *, say: Say) -> Plan:
             raise LabError(f"the box refused: {error}") from error
 
 
-def watch(engine: Engine, project: str | None, *, say: Say) -> None:
-    """Attach, and do so again whenever something happens to a container, until KeyboardInterrupt or `detach`.
+def watch(engine: Engine, project: str | None, *, say: Say, over: Callable[[], bool] = lambda: False) -> None:
+    """Attach, and do so again whenever something happens to a container, until KeyboardInterrupt, `detach`,
+    or `over`.
 
     A container that can't be what its labels say is told and left out. LabError when the engine ends.
     """
@@ -61,7 +62,9 @@ def watch(engine: Engine, project: str | None, *, say: Say) -> None:
     with engine.events() as happened:  # before the first look: what happens during it is not missed
         attach(engine, project, say=say)
         while True:
-            events = _next(happened, lambda: ledger.read(name) is None)
+            events = _next(happened, lambda: over() or ledger.read(name) is None)
+            if over():
+                return
             if None in events:
                 raise UnreachableError("the Docker Engine has ended")
             known.update((one.id, one.name) for one in engine.containers(project))
@@ -99,7 +102,7 @@ def detach(name: str, *, say: Say) -> bool:
     return True
 
 
-def answering(box: Place) -> BoxClient:
+def answering(box: Sandbox) -> BoxClient:
     """A client of the API of the box in that container; UnreachableError when it does not answer in time."""
     deadline = time.monotonic() + BOX_S
     while True:
@@ -119,7 +122,7 @@ def answering(box: Place) -> BoxClient:
         time.sleep(POLL_S / 10)
 
 
-def _client(box: Place) -> BoxClient:
+def _client(box: Sandbox) -> BoxClient:
     sockets = sorted((box.root / "run/l4box").glob("*.sock"))
     if not sockets:
         raise UnreachableError("the box in its container has no API yet")
@@ -133,7 +136,7 @@ def _attach(engine: Engine, project: str | None, say: Say, *, strict: bool) -> P
         raise UnreachableError(f"the box ({container.name}) does not run")
     name = project or ALL
     _refuse_twice(containers, name)
-    box = place.of(container)
+    box = sandbox.of(container)
     book = Ledger(ledger.read(name) or Attached(name))
     left, addresses = book.attached.ours, book.attached.addresses
     if book.attached.box != box:
@@ -160,9 +163,9 @@ def _attach(engine: Engine, project: str | None, say: Say, *, strict: bool) -> P
 def _do(work: Work, book: Ledger, say: Say) -> None:
     """Make what is missing of the changes, unless nothing is new: what was put there may be taken by hand."""
     container = work.container
-    here = place.of(container)
+    here = sandbox.of(container)
     known = book.attached.containers.get(container.id)
-    changed = known if known is not None and known.place == here else Changed(container.name, here)
+    changed = known if known is not None and known.sandbox == here else Changed(container.name, here)
     if (changed.asked, changed.attached_to) == (work.changes, container.attached_to):
         return
 
@@ -217,7 +220,7 @@ def _restore_all(book: Ledger, say: Say) -> Iterator[str]:
                 change.undo()
 
         try:
-            changed.place.inside(undo)
+            changed.sandbox.inside(undo)
         except Gone:
             pass
         except (NetlinkError, OSError, LabError) as error:

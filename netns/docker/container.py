@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from signal import Signals
 from typing import Any
 
 PROJECT = "com.docker.compose.project"
@@ -38,6 +39,8 @@ class Container:
     pid: int
     """Of its first process; 0 when it does not run."""
     created: str
+    stop_signal: Signals
+    """What `docker stop` sends to its first process."""
     host_network: bool
     endpoints: Mapping[str, Endpoint]
     """By the network's name."""
@@ -97,12 +100,20 @@ def read(inspected: Mapping[str, Any]) -> Container:
         health=state.get("Health", {}).get("Status"),
         pid=state["Pid"],
         created=inspected["Created"],
+        stop_signal=_signal(inspected["Config"].get("StopSignal") or "SIGTERM"),
         host_network=inspected["HostConfig"]["NetworkMode"] == "host",
         endpoints={
             name: Endpoint(settings["EndpointID"], _address(settings))
             for name, settings in inspected["NetworkSettings"]["Networks"].items()
         },
     )
+
+
+def _signal(text: str) -> Signals:
+    """A signal as an image names it: SIGQUIT, QUIT or 3."""
+    if text.isdigit():
+        return Signals(int(text))
+    return Signals[f"SIG{text.upper().removeprefix('SIG')}"]
 
 
 def _address(settings: Mapping[str, Any]) -> IPv4Address | None:

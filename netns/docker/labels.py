@@ -34,6 +34,8 @@ class Labels(Strict):
     weight: Annotated[int, Field(ge=1, le=65535)] = 1
     health: Annotated[str, AfterValidator(_l4_or_path)] | None = None
     """How the box checks it: "l4", or the page it asks for; None: as its virtual server is configured."""
+    setup: Literal["self"] | None = None
+    """Its image sets up VIP and rule: that is awaited, as long as Docker calls its health "starting"."""
 
     @model_validator(mode="after")
     def _one_thing(self) -> Self:

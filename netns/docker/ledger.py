@@ -18,7 +18,7 @@ from netns import state
 from netns.docker import change
 from netns.docker.change import Change
 from netns.docker.configuration import Ours
-from netns.docker.place import Place
+from netns.docker.sandbox import Sandbox
 from netns.errors import LabError
 
 RUN = Path("/run/l4lab-docker")
@@ -32,7 +32,7 @@ class Changed:
     """A container whose network was changed."""
 
     name: str
-    place: Place
+    sandbox: Sandbox
     asked: tuple[Change, ...] = ()
     """What its network was to have, the last time that all of it was seen to."""
     attached_to: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class Attached:
     """All that was changed for one project, or for all containers."""
 
     name: str
-    box: Place | None = None
+    box: Sandbox | None = None
     ours: Ours = field(default_factory=Ours)
     """What of the box's configuration was put there."""
     addresses: dict[str, IPv4Address] = field(default_factory=dict)
@@ -81,7 +81,7 @@ def read(name: str) -> Attached | None:
     try:
         return Attached(
             name=found["name"],
-            box=Place(**found["box"]) if found["box"] else None,
+            box=Sandbox(**found["box"]) if found["box"] else None,
             ours=Ours(
                 tuple(found["ours"]["virtual_servers"]),
                 tuple((service, server) for service, server in found["ours"]["real_servers"]),
@@ -129,7 +129,7 @@ def _write(attached: Attached) -> None:
 def _changed(document: dict[str, Any]) -> Changed:
     return Changed(
         name=document["name"],
-        place=Place(**document["place"]),
+        sandbox=Sandbox(**document["sandbox"]),
         asked=tuple(map(change.parse, document["asked"])),
         attached_to=tuple(document["attached_to"]),
         changes=tuple(map(change.parse, document["changes"])),

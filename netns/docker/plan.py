@@ -90,7 +90,7 @@ def plan(
             (*SERVER_SYSCTLS, *server_changes(one.address, {one.vip: dscps[one.vip]}, one.router)),
         )
         for one in members
-        if one.connected and one.vip in dscps
+        if one.connected and one.vip in dscps and not _sets_itself_up(one)
     ]
     for container, found in said:
         ways = [box] if found.role == "router" else [*routers, box] if found.role == "client" else []
@@ -100,6 +100,11 @@ def plan(
     return Plan(
         wanted, ours, tuple(members), tuple(one for one in work if one.container.pid), tuple(problems)
     )
+
+
+def _sets_itself_up(server: Server) -> bool:
+    """It is at it now: whose it would be, what both put there, nobody could tell."""
+    return server.labels.setup == "self" and server.container.health == "starting"
 
 
 def server_changes(

@@ -2,6 +2,8 @@
 
     python -m netns.docker.start server --via 10.81.3.254
 
+A server may do one half only: set up its network and be there, and at another time become its program.
+
 The box's configuration says all the rest: a server has the VIPs behind which its own address is, a client
 and the router have a way to each. /proc/sys can't be written in a container: what is per interface goes by
 netlink, the rest is in docker-compose.yml.
@@ -28,6 +30,8 @@ from netns.topology import Role
 from netns.web import Web
 
 SERVED = Path("/srv/l4box")
+READY = Path("/run/l4box/ready")
+"""There once the container's network is as its role has it; the box tells by answering."""
 IDLE = "trap 'exit 0' TERM INT; while :; do sleep 86400 & wait $!; done"
 """For sh, in a container that only has to be there until it is told to end."""
 UNPRIVILEGED = ["setpriv", "--ambient-caps=-all", "--inh-caps=-all", "--no-new-privs", "--"]
@@ -42,11 +46,12 @@ _REQUEST_AND_ACK = 5  # NLM_F_REQUEST | NLM_F_ACK
 @click.option("-c", "--config", "path", type=click.Path(path_type=Path), default="/etc/l4box/box.toml")
 @click.option("--via", help="The router's address in this container's network.")
 @click.option("--box", help="The box's address, for the router.")
+@click.option("--only", type=click.Choice(["network", "web"]), help="Half of what a server does.")
 @click.argument("role", type=click.Choice([role.value for role in Role]))
-def main(role: str, path: Path, via: str | None, box: str | None) -> None:
+def main(role: str, path: Path, via: str | None, box: str | None, only: str | None) -> None:
     """Set up the network of this container for its role, and become its program."""
     try:
-        argv = start(Role(role), load(path), path, via, box)
+        argv = start(Role(role), load(path), path, via, box, only)
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(3)
@@ -56,7 +61,9 @@ def main(role: str, path: Path, via: str | None, box: str | None) -> None:
     os.execvp(argv[0], argv)  # noqa: S606 - that is what the command is for
 
 
-def start(role: Role, config: BoxConfig, path: Path, via: str | None, box: str | None) -> list[str]:
+def start(
+    role: Role, config: BoxConfig, path: Path, via: str | None, box: str | None, only: str | None = None
+) -> list[str]:
     """Set up the network, and return the command line of the program to become."""
     vips = list(dict.fromkeys(str(service.address) for service in config.virtual_server))
     match role:
@@ -73,11 +80,15 @@ def start(role: Role, config: BoxConfig, path: Path, via: str | None, box: str |
             _route_any_way()
             return ["l4box", "run", "-c", str(path)]
         case Role.SERVER:
-            return _start_server(config, via)
+            program = _start_server(config, via, network=only != "web")
+            if only != "network":
+                return program
+    READY.touch()
     return [*UNPRIVILEGED, "sh", "-c", IDLE]
 
 
-def _start_server(config: BoxConfig, via: str | None) -> list[str]:
+def _start_server(config: BoxConfig, via: str | None, *, network: bool) -> list[str]:
+    """Set up the server's files, and its `network` too; the command line of its program."""
     own = _addresses()
     services, addresses = [], set()
     for service in config.virtual_server:
@@ -89,8 +100,11 @@ def _start_server(config: BoxConfig, via: str | None) -> list[str]:
         mine = ", ".join(map(str, sorted(own)))
         raise LabError(f"no real server, or more than one, has an address of this container: {mine}")
     dscps = {IPv4Address(int(service.address)): service.dscp for service in services}
-    for change in server_changes(addresses.pop(), dscps, IPv4Address(via) if via else None):
-        change.make()
+    if network:
+        if via is not None:
+            RouteBy("default", via).make()  # what is sent from its own address comes back to the box, too
+        for change in server_changes(addresses.pop(), dscps, IPv4Address(via) if via else None):
+            change.make()
     served = Web(
         server=socket.gethostname(),
         kind=web.KINDS["nginx"],

@@ -7,7 +7,7 @@ from typing import Any
 
 from lb.client import BoxError
 from lb.config import BoxConfig, parse
-from netns.docker import ledger, place
+from netns.docker import ledger, sandbox
 from netns.docker.attach import answering
 from netns.docker.configuration import Ours
 from netns.docker.engine import Engine
@@ -62,7 +62,7 @@ def look(engine: Engine, project: str | None) -> Status:
     box = find_box(containers)
     if not box.pid:
         raise LabError(f"the box ({box.name}) does not run")
-    here = place.of(box)
+    here = sandbox.of(box)
     try:
         with answering(here) as api:
             configuration = parse(BoxConfig, api.configuration(), box.name)

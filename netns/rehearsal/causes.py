@@ -183,6 +183,7 @@ def _lack(history: History, attempt: Attempt, *facts: Fact) -> str:
         Fact.LISTENING: "nothing listened there",
         Fact.VIP: "its VIP was down",
         Fact.HEALTH_FILE: "its health file was gone",
+        Fact.CONTAINER: "its container was gone, and its network with it",
     }
     found = [lack for fact in facts if (lack := history.lack(attempt.server, fact, time))]
     return ", ".join(
@@ -193,6 +194,17 @@ def _lack(history: History, attempt: Attempt, *facts: Fact) -> str:
 def _window(attempt: Attempt, history: History) -> str:
     out = history.unbound_after(attempt.server, attempt.sent)
     return f", and the box still bound it, for {seconds(out - attempt.sent)} more" if out is not None else ""
+
+
+def _gone(attempt: Attempt, history: History) -> tuple[Cause, str] | None:
+    """It led to a container that had ended: nothing is left there that could say a word."""
+    why = _lack(history, attempt, Fact.CONTAINER)
+    if not why:
+        return None
+    text = f"{_what(attempt)} led to {attempt.server}: {why}"
+    if attempt.new:
+        return Cause.HEALTH_WINDOW, text + _window(attempt, history)
+    return Cause.STUCK_SESSION, text
 
 
 def _refused(attempt: Attempt, history: History) -> tuple[Cause, str]:
@@ -232,6 +244,8 @@ def _ended_by_server(attempt: Attempt, history: History) -> tuple[Cause, str]:
 
 
 def _silent(attempt: Attempt, history: History) -> tuple[Cause, str]:
+    if gone := _gone(attempt, history):
+        return gone
     server = attempt.server
     late = attempt.arrived - attempt.sent if attempt.arrived is not None else 0.0
     if attempt.tries > 1 and late > RETRANSMITTED_S * history.speed:
@@ -260,6 +274,8 @@ def _silent(attempt: Attempt, history: History) -> tuple[Cause, str]:
 def _not_forwarded(attempt: Attempt, history: History) -> tuple[Cause, str]:
     if history.box_is_down(attempt.sent) or history.box_is_down(attempt.ended):
         return Cause.BOX_DOWN, "the box's daemon had ended: what came to it was dropped"
+    if gone := _gone(attempt, history):
+        return gone
     if attempt.fate is Fate.LOST and attempt.server:
         extra = _window(attempt, history) if attempt.new else ""
         text = f"{_what(attempt)} led to {attempt.server}, and nothing of it arrived there{extra}"
@@ -286,6 +302,8 @@ def _error(request: Request, attempt: Attempt, history: History) -> tuple[Cause,
 def _slow(request: Request, attempt: Attempt, history: History) -> tuple[Cause, str]:
     """It was answered, late: where the time went."""
     if attempt.opens > 1 or attempt.tries > 1:
+        if gone := _gone(attempt, history):
+            return gone
         if why := _lack(history, attempt, Fact.VIP):
             return Cause.VIP_DOWN, f"{attempt.server} did not take it at first: {why}"
         if history.box_is_down(attempt.began):

@@ -9,15 +9,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomli_w
 
+from netns.capture import Capture, Point
 from netns.docker.attach import detach
 from netns.docker.engine import Engine
-from netns.docker.project import Project
+from netns.docker.nodes import Nodes
+from netns.process import Process
+from netns.topology import Interface, Node
 
 VIP = "192.0.2.10"
 URL = f"http://{VIP}/"
@@ -43,7 +47,8 @@ class Compose:
     def __init__(self, name: str, files: list[Path], directory: Path, engine: Engine, **box: Any) -> None:
         """`box` are keys of the box's configuration."""
         self.name = name
-        self.project = Project(engine, name, directory)
+        self.project = Nodes(engine, name)
+        self.directory = directory
         self._files = files
         config = directory / "config"
         config.mkdir()
@@ -84,21 +89,44 @@ def l4lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
-def get(project: Project) -> str:
+def get(project: Nodes) -> str:
     """Which server a new connection of the client's gets its page from, "" when it gets none."""
     return project.run("client", [*CURL, URL]).stdout.strip()
 
 
-def row(project: Project, server: str) -> dict[str, Any]:
+def row(project: Nodes, server: str) -> dict[str, Any]:
     """What the box says of a server."""
     with project.box as api:
         return next(one for one in api.servers() if one["name"] == server)
 
 
-def servers(project: Project) -> dict[str, str]:
+def servers(project: Nodes) -> dict[str, str]:
     """The states of the box's servers by name."""
     with project.box as api:
         return {one["name"]: one["state"] for one in api.servers()}
+
+
+def wait_until_bound(project: Nodes) -> None:
+    """Return when the box has every server ACTIVE."""
+    eventually(lambda: set(servers(project).values()) <= {"ACTIVE"}, "every server ACTIVE", 60)
+
+
+def capture(project: Nodes, where: list[str], path: Path, expression: str) -> Capture:
+    """A capture at containers that have one network, as they are now."""
+    points = []
+    for name in where:
+        interface = Interface("eth0", IPv4Interface("0.0.0.0/0"), peer="")
+        node = Node(name, project.sandbox(name).path, project.role(name), (interface,), routes=())
+        points.append(Point(node, interface.name))
+    kept: dict[str, Process] = {}
+    return Capture(
+        points,
+        path,
+        directory=path.parent,
+        keep=kept.__setitem__,
+        drop=kept.__delitem__,
+        expression=expression,
+    )
 
 
 def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 30) -> Any:
@@ -110,7 +138,7 @@ def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 30) -
     return value
 
 
-def network_state(project: Project, node: str) -> dict[str, str]:
+def network_state(project: Nodes, node: str) -> dict[str, str]:
     """All of a container's network that could have been changed, as the kernel tells it.
 
     The box counts packets and replaces its own rules: of it the rules' text, without counters and handles.
@@ -145,7 +173,7 @@ def engine() -> Iterator[Engine]:
     engine.close()
 
 
-def box_settings(real_servers: dict[str, str]) -> dict[str, Any]:
+def box_settings(real_servers: dict[str, str], speed: float = 20.0) -> dict[str, Any]:
     """A box.toml. A check may take ten box seconds: on a busy machine a healthy server must not miss it."""
     service = {
         "name": "web",
@@ -155,7 +183,7 @@ def box_settings(real_servers: dict[str, str]) -> dict[str, Any]:
         "health_check": {"timeout_s": 10.0},
         "real_server": [{"name": name, "address": address} for name, address in real_servers.items()],
     }
-    return {"speed": 20.0, "virtual_server": [service]}
+    return {"speed": speed, "virtual_server": [service]}
 
 
 MakeProject = Callable[..., Compose]
@@ -166,14 +194,16 @@ def make_project(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> It
     """Brings a compose project up; it is down at the end of the module, and nothing is attached."""
     with ExitStack() as held:
 
-        def make(name: str, file: Path = OWN, *, real_servers: dict[str, str]) -> Compose:
+        def make(
+            name: str, file: Path = OWN, *, real_servers: dict[str, str], speed: float = 20.0
+        ) -> Compose:
             directory = tmp_path_factory.mktemp(name)
-            compose = Compose(name, [file], directory, engine, **box_settings(real_servers))
+            compose = Compose(name, [file], directory, engine, **box_settings(real_servers, speed))
             held.callback(compose, "down", "--timeout", "5")
             held.callback(detach, name, say=sys.stderr.write)
             held.callback(_show_log, compose)
             compose("up", "--detach", "--no-build")
-            compose.project.wait_until_bound()
+            wait_until_bound(compose.project)
             return compose
 
         yield make

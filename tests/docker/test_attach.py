@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from netns.docker import attach, ledger
+from netns.docker.change import VipOnLo
 from netns.docker.engine import Engine
 from tests.docker.conftest import (
     CURL,
@@ -32,6 +33,7 @@ from tests.docker.conftest import (
     servers,
 )
 
+VIP_ON_LO = VipOnLo("192.0.2.10", "lo:0")
 pytestmark = pytest.mark.docker
 
 NAME = "l4box-test-shop"
@@ -84,7 +86,7 @@ def wait_until_bound(compose: Compose) -> None:
 def watching(compose: Compose) -> Iterator[Watch]:
     """`l4lab docker attach --watch` in the background, until the end of the block or its own."""
     argv = [sys.executable, "-m", "netns.cli", "docker", "attach", "--project", NAME, "--watch"]
-    log = compose.project.directory / "watch.log"
+    log = compose.directory / "watch.log"
     with log.open("w") as output, subprocess.Popen(argv, stderr=output) as process:
         try:
             yield Watch(log, process)
@@ -205,7 +207,7 @@ def extra(compose: Compose, name: str, *more: str, **labels: str) -> Iterator[st
     [
         ("l4box.port", "0", "container l4box-test-bad: l4box.port = '0'"),
         ("l4box.vip", "nonsense", "container l4box-test-bad: l4box.vip = 'nonsense'"),
-        ("l4box.wieght", "2", "l4box.wieght: unknown key; there are role, vip, port, weight, health"),
+        ("l4box.wieght", "2", "l4box.wieght: unknown key; there are role, vip, port, weight, health, setup"),
         ("l4box.health", "/other.html", "the servers of web are checked by /health_check.html already"),
     ],
 )
@@ -330,12 +332,12 @@ def test_box_that_reads_its_file_again_is_told_again(shop: Compose) -> None:
 def test_vip_taken_down_by_hand_stays_down_whatever_else_happens(shop: Compose) -> None:
     with watching(shop) as said:
         wait_until_bound(shop)
-        shop.project.vip_down("web1")
+        shop.project.inside("web1", VIP_ON_LO.undo)
         docker("pause", shop.id("web2"))
         docker("unpause", shop.id("web2"))
         eventually(lambda: "web2_1: unpause" in said or "web2-1: unpause" in said, "it has looked again")
         eventually(lambda: servers(shop.project)["web1"] == "FAILED", "the box finds it")
-        shop.project.vip_up("web1")
+        shop.project.inside("web1", VIP_ON_LO.make)
         eventually(lambda: servers(shop.project)["web1"] == "ACTIVE", "bound at once")
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.docker.conftest import (
     Compose,
     MakeProject,
     box_settings,
+    capture,
     docker,
     engine_state,
     eventually,
@@ -31,6 +33,7 @@ from tests.docker.conftest import (
     l4lab,
     network_state,
     servers,
+    wait_until_bound,
 )
 from tests.integration.conftest import packets
 
@@ -83,9 +86,7 @@ def test_box_tells_how_full_its_queue_is_although_it_is_not_root(own: Compose) -
 
 def test_request_crosses_the_box_and_the_reply_does_not(own: Compose, tmp_path: Path) -> None:
     client = str(own.project.container("client").endpoints[f"{NAME}_clients"].address)
-    with own.project.capture(
-        ["client", "box", *OWN_SERVERS], tmp_path / "out.pcapng", expression="tcp"
-    ) as seen:
+    with capture(own.project, ["client", "box", *OWN_SERVERS], tmp_path / "out.pcapng", "tcp") as seen:
         name = get(own.project)
     flow = [(point, packet) for point, packet in packets(seen.path) if client in (packet.src, packet.dst)]
     assert {(point, packet.dst) for point, packet in flow if packet.src == client} == {
@@ -205,7 +206,7 @@ def test_up_twelve_requests_and_down_leave_nothing(
 
     try:
         timed("up", lambda: compose("up", "--detach", "--no-build"))
-        timed("all servers bound after", compose.project.wait_until_bound)
+        timed("all servers bound after", partial(wait_until_bound, compose.project))
         pages: Counter[str] = Counter()
         timed("12 requests", lambda: pages.update(get(compose.project) for _ in range(12)))
         assert pages == {"web1": 4, "web2": 4, "web3": 4}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from scapy.layers.inet import TCP
 
-from netns.docker.project import Project
+from netns.docker.lab import ContainerLab
+from netns.docker.lifecycle import opened
+from netns.docker.nodes import Nodes
 from tests.docker.conftest import (
     OWN_SERVERS,
     VIP,
     Compose,
     MakeProject,
+    capture,
     docker,
     eventually,
     get,
@@ -38,7 +41,7 @@ def compose(make_project: MakeProject) -> Compose:
 
 
 @pytest.fixture
-def project(compose: Compose) -> Project:
+def project(compose: Compose) -> Nodes:
     """All its servers are bound, and are so again for the next test."""
     eventually(lambda: set(servers(compose.project).values()) == {"ACTIVE"}, "every server ACTIVE")
     return compose.project
@@ -73,13 +76,13 @@ FAILURES = {
 }
 
 
-def events(project: Project, since: int, **wanted: Any) -> list[dict[str, Any]]:
+def events(project: Nodes, since: int, **wanted: Any) -> list[dict[str, Any]]:
     with project.box as api:
         found = list(api.events(since=since))
     return [event for event in found if all(event.get(key) == value for key, value in wanted.items())]
 
 
-def last_event(project: Project) -> int:
+def last_event(project: Nodes) -> int:
     with project.box as api:
         number: int = api.stats()["last_event"]
     return number
@@ -87,10 +90,10 @@ def last_event(project: Project) -> int:
 
 @pytest.mark.parametrize("how", FAILURES)
 def test_box_finds_it_by_silence_and_keeps_its_sessions_and_the_client_is_told_or_hangs(
-    compose: Compose, project: Project, tmp_path: Path, how: str
+    compose: Compose, project: Nodes, tmp_path: Path, how: str
 ) -> None:
     failure = FAILURES[how]
-    with project.capture(["client", "box"], tmp_path / "out.pcapng", expression="tcp") as capture:
+    with capture(project, ["client", "box"], tmp_path / "out.pcapng", "tcp") as seen:
         with KeepAlive(project, VIP) as client:
             name = client.get()
             server, before = compose.id(name), last_event(project)
@@ -117,7 +120,7 @@ def test_box_finds_it_by_silence_and_keeps_its_sessions_and_the_client_is_told_o
                 failure.back(server, OWN_SERVERS[name])
         flags = [
             packet[TCP].flags
-            for point, packet in packets(capture.stop())
+            for point, packet in packets(seen.stop())
             if point == "client" and packet.src == VIP and packet[TCP].dport == client.port
         ]
         assert any("F" in each for each in flags) is failure.tells
@@ -129,7 +132,7 @@ def test_box_finds_it_by_silence_and_keeps_its_sessions_and_the_client_is_told_o
 
 
 def test_server_that_goes_on_after_a_pause_is_bound_by_its_first_check_and_answers_who_waited(
-    compose: Compose, project: Project
+    compose: Compose, project: Nodes
 ) -> None:
     with KeepAlive(project, VIP, timeout_s=20) as client:
         name = client.get()
@@ -146,7 +149,7 @@ def test_server_that_goes_on_after_a_pause_is_bound_by_its_first_check_and_answe
         assert client.get() == name  # the session was kept
 
 
-def test_paused_server_passes_an_l4_check_for_its_kernel_goes_on(compose: Compose, project: Project) -> None:
+def test_paused_server_passes_an_l4_check_for_its_kernel_goes_on(compose: Compose, project: Nodes) -> None:
     with project.box as api:
         configuration = api.configuration()
         (service,) = configuration["virtual_server"]
@@ -167,31 +170,39 @@ def test_paused_server_passes_an_l4_check_for_its_kernel_goes_on(compose: Compos
             api.configure(configuration)
 
 
-# What phase 2 builds on: the same steps as in a namespace
+# As a lab: the same steps as in a namespace
 
 
-def test_health_file_renamed_from_outside_fails_the_server_and_its_clients_stay(project: Project) -> None:
+@pytest.fixture
+def lab(project: Nodes) -> Iterator[ContainerLab]:
+    with opened(NAME, say=print) as lab:
+        yield lab
+
+
+def test_health_file_renamed_fails_the_server_and_its_clients_stay(project: Nodes, lab: ContainerLab) -> None:
     with KeepAlive(project, VIP) as client:
         name = client.get()
-        assert project.health_off(name)
+        assert lab.health_off(name)
         eventually(lambda: servers(project)[name] == "FAILED", "the box finds it")
         assert row(project, name)["last_check"] == "404"
         assert client.get() == name
-        assert project.health_on(name)
+        assert lab.health_on(name)
         eventually(lambda: servers(project)[name] == "ACTIVE", "bound")
 
 
-def test_vip_taken_down_and_up_from_outside(project: Project) -> None:
-    project.vip_down("web2")
+def test_vip_taken_down_and_up(project: Nodes, lab: ContainerLab) -> None:
+    lab.vip_down("web2")
     eventually(lambda: servers(project)["web2"] == "FAILED", "the box finds it")
-    project.vip_up("web2")
+    lab.vip_up("web2")
     eventually(lambda: servers(project)["web2"] == "ACTIVE", "bound")
 
 
-def test_web_server_stopped_and_started(project: Project) -> None:
-    assert project.stop("web3")
-    assert not project.stop("web3")
+def test_container_that_is_the_web_server_stopped_and_started(project: Nodes, lab: ContainerLab) -> None:
+    assert lab.stop("web3")
+    assert not lab.stop("web3")
+    assert lab.running("web web3") == []
     eventually(lambda: servers(project)["web3"] == "FAILED", "the box finds it")
-    assert project.start("web3")
-    assert not project.start("web3")
+    assert lab.start("web3")
+    assert not lab.start("web3")
+    assert lab.running("web web3") == [project.container("web3").pid]
     eventually(lambda: servers(project)["web3"] == "ACTIVE", "bound")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scapy.utils import RawPcapNgReader
 
-from netns.pcapng import Trace, merge
+from netns.pcapng import Trace, merge, split
 
 ETHERNET = 1
 
@@ -54,3 +54,21 @@ def test_file_that_is_no_capture_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("tcpdump: no permission")
     with pytest.raises(ValueError, match="is not a capture"):
         merge([Trace("box", tmp_path / "text")], tmp_path / "merged")
+
+
+def test_frames_of_a_merged_capture_are_split_among_their_owners_as_they_were(tmp_path: Path) -> None:
+    one = pcap(tmp_path / "one", (1, b"rs1 a"), (3, b"nobody"), (5, b"rs2 bc"))
+    two = pcap(tmp_path / "two", (2, b"rs1 def"))
+    merge([Trace("router:eth1", one), Trace("router:eth2", two)], tmp_path / "merged")
+    asked = []
+
+    def owner(frame: bytes) -> str | None:
+        asked.append(frame)
+        return frame[:3].decode() if frame.startswith(b"rs") else None
+
+    targets = {name: tmp_path / f"{name}.pcapng" for name in ("rs1", "rs2", "rs3")}
+    assert split(tmp_path / "merged", owner, targets) == {"rs1": 2, "rs2": 1, "rs3": 0}
+    assert asked == [b"rs1 a", b"rs1 def", b"nobody", b"rs2 bc"]
+    assert read(targets["rs1"]) == [("rs1", 1, b"rs1 a", 105), ("rs1", 2, b"rs1 def", 107)]
+    assert read(targets["rs2"]) == [("rs2", 5, b"rs2 bc", 106)]
+    assert read(targets["rs3"]) == []

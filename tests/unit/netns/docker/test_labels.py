@@ -29,6 +29,7 @@ def test_container_without_labels_of_ours_is_nothing_to_us() -> None:
         ({"vip": "192.0.2.10", "health": "health.html"}, "l4, or the path of a page"),
         ({"vip": "192.0.2.10", "wieght": "2"}, "l4box.wieght: unknown key; there are role, vip, port"),
         ({"role": "boss"}, "l4box.role = 'boss'"),
+        ({"vip": "192.0.2.10", "setup": "me"}, "l4box.setup = 'me'"),
         ({"port": "80"}, "l4box.vip is missing, a real server (port) needs it"),
         ({"role": "box", "vip": "192.0.2.10"}, "exclude each other"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -212,3 +213,14 @@ def test_without_gives_back_what_was_before() -> None:
     )
     assert found.configuration != base
     assert without(found.configuration, found.ours) == base.model_dump(mode="json")
+
+
+def test_network_of_a_container_that_sets_itself_up_is_left_alone_while_it_is_at_it() -> None:
+    starting = replace(server("web", "172.20.0.2", setup="self"), health="starting")
+    found = planned(box(), starting)
+    assert real_servers(found) == {"web": [("web", "172.20.0.2")]}
+    assert [work.container.called for work in found.work] == []
+    up = replace(starting, health="healthy")
+    assert [work.container.called for work in planned(box(), up).work] == ["web"]
+    stock = replace(server("web", "172.20.0.2"), health="starting")
+    assert [work.container.called for work in planned(box(), stock).work] == ["web"]

@@ -25,6 +25,7 @@ VIP = "192.0.2.10"
 SERVERS = {"10.80.1.2": "rs1", "10.80.2.2": "rs2", "10.80.3.2": "rs3"}
 ADDRESS = {name: address for address, name in SERVERS.items()}
 DSCP = 10
+IN_NAMESPACES = (Fact.HEALTH_FILE, Fact.LISTENING, Fact.VIP)
 PLACES = Places(
     clients=frozenset({"client"}),
     box="box",
@@ -147,7 +148,7 @@ class Story:
     def __post_init__(self) -> None:
         for server in ADDRESS:
             self.state(server, 0.001, "TESTING", "ACTIVE")
-            self.changes += [Change(0.0, server, fact, holds=True) for fact in Fact]
+            self.changes += [Change(0.0, server, fact, holds=True) for fact in IN_NAMESPACES]
 
     def connection(self, port: int, server: str) -> Connection:
         return Connection(self, port, server)

@@ -132,6 +132,30 @@ def test_silence_of_a_server_whose_vip_is_down_is_the_vip(new: bool) -> None:
     assert ("still bound it, for 8.0 s more" in found.text) is new
 
 
+@pytest.mark.parametrize("to", ["server", "lost"])
+@pytest.mark.parametrize(
+    ("new", "cause"),
+    [(True, Cause.HEALTH_WINDOW), (False, Cause.STUCK_SESSION)],
+    ids=["new connection", "kept connection"],
+)
+def test_silence_where_a_container_was_is_its_end_however_far_the_packets_got(
+    new: bool, cause: Cause, to: str
+) -> None:
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20)
+    story.loses("rs2", Fact.CONTAINER, 20)
+    story.fails("rs2", 33)
+    if new:
+        story.connection(40001, "rs2").syn(25.0, to=to).syn(26.0, to=to)
+    else:
+        story.connection(40001, "rs2").used(5).ask(25.0, "curl-1.4", to=to).ask(25.3, "curl-1.4", to=to)
+    story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT, reused=not new)
+    found = only(story)
+    assert (found.cause, found.server) == (cause, "rs2")
+    assert "its container was gone, and its network with it for 5.0 s" in found.text
+    assert ("still bound it, for 8.0 s more" in found.text) is new
+
+
 def test_silence_of_a_server_with_its_vip_up_is_not_explained_away() -> None:
     story = Story()
     story.connection(40001, "rs2").syn(25.0).syn(26.0)

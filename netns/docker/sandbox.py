@@ -1,4 +1,4 @@
-"""A container's network namespace, entered from outside by the pid of the container's first process."""
+"""A container's sandbox, as Docker calls its network namespace, entered by its first process's pid."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ from typing import TypeVar
 
 from netns import namespace, process
 from netns.docker.container import Container
-from netns.errors import LabError, MissingError
+from netns.errors import Gone, MissingError
 
 Result = TypeVar("Result")
 
 
-class Gone(LabError):
-    """The container has ended, and its namespace with all that was in it."""
-
-
 @dataclass(frozen=True, slots=True)
-class Place:
+class Sandbox:
     """A process that leads a container, told apart from any later owner of its pid."""
 
     pid: int
@@ -35,13 +31,18 @@ class Place:
         return Path(f"/proc/{self.pid}/root")
 
     @property
+    def path(self) -> str:
+        """What setns(2) enters."""
+        return f"/proc/{self.pid}/ns/net"
+
+    @property
     def there(self) -> bool:
         return process.started(self.pid) == self.started
 
     def inside(self, function: Callable[[], Result]) -> Result:
         """What `function` returns, or raises, when called in the container's network; raises Gone."""
         try:
-            handle = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY)
+            handle = os.open(self.path, os.O_RDONLY)
         except OSError as error:
             raise Gone(f"the container of pid {self.pid} has ended") from error
         try:
@@ -53,8 +54,8 @@ class Place:
             os.close(handle)
 
 
-def of(container: Container) -> Place:
-    """The place of a container that runs; raises Gone when it has ended meanwhile.
+def of(container: Container) -> Sandbox:
+    """The sandbox of a container that runs; raises Gone when it has ended meanwhile.
 
     MissingError when its pid is none of this machine's: the engine may be elsewhere, or in a virtual machine.
     """
@@ -70,4 +71,4 @@ def of(container: Container) -> Place:
         )
     if started is None:
         raise Gone(f"{container.name} has ended")
-    return Place(container.pid, started, inode)
+    return Sandbox(container.pid, started, inode)

@@ -1,0 +1,376 @@
+"""A lab whose nodes are containers: a Place (netns/place.py) for scenarios, rehearsals and clients.
+
+There are two kinds. In one that l4lab made (netns/docker/lifecycle.py) a container is a machine: its web
+server is a program in it, and stopping that leaves the machine and its VIP. In a user's compose project the
+container is the server: its network and VIP are gone while it is stopped, and the next one has others.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+from signal import Signals
+from subprocess import CompletedProcess
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pyroute2 import IPRoute
+
+from netns import process, web
+from netns.capture import Capture, points
+from netns.config import LabConfig
+from netns.docker.change import VipOnLo
+from netns.docker.container import Container
+from netns.docker.nodes import Nodes
+from netns.docker.sandbox import Sandbox
+from netns.docker.taps import ServerRecorder, Taps
+from netns.errors import Gone, LabError
+from netns.place import Recorder, Say, quiet, wait_until_bound
+from netns.process import Process
+from netns.roles import Roles
+from netns.topology import Interface, Node, Plan, Role, Vip
+from netns.web import Kind, StopSignal, Web
+
+if TYPE_CHECKING:
+    from lb.client import BoxClient
+
+Result = TypeVar("Result")
+
+SERVED = Path("/srv/l4box")
+"""Where the web servers of our image have their files."""
+READY = "run/l4box/ready"
+"""There once a container has set up its network (netns/docker/start.py)."""
+LOG = SERVED / "web.log"
+NGINX = web.KINDS["nginx"]
+"""What runs in our image."""
+START_S = 30.0
+"""A server that does not listen by then will not."""
+STOP_S = 30.0
+POLL_S = 0.05
+"""How often the engine is asked."""
+
+
+class ContainerLab:
+    """One that is up."""
+
+    def __init__(self, nodes: Nodes, config: LabConfig, directory: Path, *, made: bool) -> None:
+        """`config` calls servers as their nodes; `directory` is for what is written meanwhile."""
+        self.name = directory.name
+        self.config = config
+        self.directory = directory
+        self.nodes = nodes
+        self.versions = {"Docker": nodes.engine.version}
+        self._made = made
+        self._roles = Roles(self.name)
+        self._kinds = {server.name: self._kind(server.name) for server in config.server}
+        self.plan = self.look()
+
+    @cached_property
+    def box(self) -> BoxClient:
+        """A client of the box's API; `close` ends it."""
+        return self.nodes.box
+
+    def close(self) -> None:
+        """Let go of the box's API; the lab stays up."""
+        if "box" in self.__dict__:
+            self.box.close()
+            del self.__dict__["box"]
+
+    def box_says(self, lines: int) -> str:
+        return self.nodes.engine.log(self.nodes.container(self.nodes.box_node), lines)
+
+    def look(self) -> Plan:
+        """The nodes as they are now; LabError when one that belongs there does not run."""
+        running = {name: one for name, one in self.nodes.containers().items() if one.pid}
+        servers = [server.name for server in self.config.server]
+        if missing := [name for name in servers if name not in running]:
+            raise LabError(f"not running: {', '.join(missing)}")
+        found = {name: self._node(name, one) for name, one in running.items()}
+        order = [name for name, node in found.items() if node.role is not Role.SERVER]
+        return Plan(self.name, tuple(found[name] for name in (*order, *servers)))
+
+    def run(self, node: str, argv: Sequence[str], **options: Any) -> CompletedProcess[str]:
+        """subprocess.run() on the node, with text captured unless `options` say otherwise."""
+        return self.nodes.run(node, argv, **options)
+
+    def network(self, node: str) -> Sandbox:
+        return self.nodes.sandbox(node)
+
+    def inside(self, node: str, function: Callable[[], Result]) -> Result:
+        """What `function` returns, or raises, when called in the node's network, in a thread of its own."""
+        return self.network(node).inside(function)
+
+    def keep(self, role: str, started: Process) -> None:
+        self._roles.keep(role, started)
+
+    def drop(self, role: str) -> None:
+        self._roles.drop(role)
+
+    def left_behind(self) -> list[int]:
+        inodes = [one.inode for node in self.plan.nodes if (one := self._there(node.name)) is not None]
+        known = {pid for role in self._roles.all() for pid in self._roles.running(role)}
+        return [pid for pid in process.adopted(inodes) if pid not in known]
+
+    def running(self, role: str) -> list[int]:
+        """The pids of "box" or of "web NAME" that are alive, the main process first."""
+        if self._made and role != "box":
+            return self._roles.running(role)
+        here = self._there(self.nodes.box_node if role == "box" else role.removeprefix("web "))
+        return [here.pid] if here is not None else []
+
+    # Captures
+
+    def capture(
+        self, where: Sequence[str], path: Path, *, expression: str = "", count: int | None = None
+    ) -> Capture:
+        """A capture at nodes (or interfaces: "router:eth1") that run now, to enter as a context; see Capture.
+
+        At a server it ends with the container.
+        """
+        return Capture(
+            points(self.look(), where),
+            path,
+            directory=self.directory / "captures",
+            keep=self.keep,
+            drop=self.drop,
+            expression=expression,
+            count=count,
+        )
+
+    def captures(self, directory: Path, expression: str, *, router: bool) -> dict[str, Recorder]:
+        """A capture of what passes each node, by its name; a server's is taken where it passes (taps.py)."""
+
+        def capture(where: Sequence[str], path: Path) -> Capture:
+            return self.capture(where, path, expression=expression)
+
+        found: dict[str, Recorder] = {
+            node.name: capture([node.name], directory / f"{node.name}.pcapng")
+            for node in self.plan.nodes
+            if node.role in (Role.CLIENT, Role.BOX) or (router and node.role is Role.ROUTER)
+        }
+        addresses = {node.name: node.address for node in self.plan.servers}
+        taps = Taps(partial(capture, self._before_servers()), addresses, directory)
+        recorders: dict[str, ServerRecorder] = taps.recorders
+        return {**found, **recorders}
+
+    def _before_servers(self) -> list[str]:
+        """The interfaces that all packets from and to the servers pass, wherever these may be."""
+        routers = self.plan.of(Role.ROUTER)
+        networks = [interface.address.network for node in self.plan.servers for interface in node.interfaces]
+        found = [
+            f"{node.name}:{interface.name}"
+            for node in (routers or (*self.plan.of(Role.BOX), *self.plan.of(Role.CLIENT)))
+            for interface in node.interfaces
+            if interface.address.network in networks
+        ]
+        if not found:
+            raise LabError("no router, box or client is in a network of the servers: no place to capture at")
+        return found
+
+    # Web servers
+
+    def kind(self, server: str) -> Kind:
+        return self._kinds[server]
+
+    def root(self, server: str) -> Path:
+        return self._files(server) / "www"
+
+    def health_files(self, server: str) -> tuple[Path, ...]:
+        if not self._is_ours(server):
+            return ()
+        root = self.root(server)
+        return tuple(sorted({root / service.health_file for service in self.config.services_of(server)}))
+
+    def access_log(self, server: str) -> str:
+        try:
+            return (self._files(server) / "access.log").read_text(errors="replace")
+        except (OSError, LabError):
+            return ""  # it has none yet, or none that is known
+
+    def put_page(self, server: str, text: str) -> None:
+        (self.root(server) / "index.html").write_text(text)
+
+    def environment(self, server: str) -> dict[str, str]:
+        """By what a script acts on the server: what it runs there runs in the container, with its files."""
+        container = self.nodes.container(server)
+        found = {"L4LAB_CONTAINER": container.name, "L4LAB_EXEC": f"docker exec {container.name}"}
+        if self._is_ours(server):
+            root = SERVED / "www"
+            files = {str(root / service.health_file) for service in self.config.services_of(server)}
+            found |= {
+                "L4LAB_HOME": str(SERVED),
+                "L4LAB_ROOT": str(root),
+                "L4LAB_HEALTH": ",".join(sorted(files)),
+            }
+        return found
+
+    def health_off(self, server: str) -> bool:
+        """Rename the server's health files away; whether that changed anything."""
+        return web.health_off(self._web(server))
+
+    def health_on(self, server: str) -> bool:
+        """Put the server's health files back; whether that changed anything."""
+        return web.health_on(self._web(server))
+
+    def vip_down(self, server: str) -> None:
+        """Take the VIPs off the server's lo, as `ifconfig lo:0 down` does."""
+        for vip in self.plan.node(server).vips:
+            self.inside(server, VipOnLo(str(vip.address), vip.label).undo)
+
+    def vip_up(self, server: str) -> None:
+        """Put the VIPs on the server's lo."""
+        for vip in self.plan.node(server).vips:
+            self.inside(server, VipOnLo(str(vip.address), vip.label).make)
+
+    def stop(self, server: str, how: StopSignal = StopSignal.GRACEFUL, *, timeout_s: float = STOP_S) -> bool:
+        """Stop the web server, or the container that is one, and wait until it has ended; whether it ran."""
+        if self._made:
+            role = f"web {server}"
+            told = self._roles.tell_to_stop(role, self.kind(server), how)
+            if told is not None:
+                self._roles.wait_until_stopped(role, how, timeout_s)
+            return told is not None
+        container = self.nodes.container(server)
+        if not container.pid:
+            return False
+        self.nodes.engine.kill(container, self.kind(server).signal(how))
+        deadline = time.monotonic() + timeout_s
+        while self.nodes.container(server).pid:
+            if time.monotonic() > deadline:
+                raise LabError(f"{server} still runs {timeout_s:g} s after it was told to ({how.value})")
+            time.sleep(POLL_S)
+        return True
+
+    def start(self, server: str) -> bool:
+        """Start the web server, or its container, and wait until it listens; whether it was stopped."""
+        if self._made:
+            return self._roles.start(f"web {server}", partial(self._launch, server))
+        container = self.nodes.container(server)
+        if container.pid:
+            return False
+        self.nodes.engine.start(container)
+        self._wait_until_listening(server, lambda: bool(self.nodes.container(server).pid))
+        return True
+
+    def wait_until_set_up(self) -> None:
+        """Return when the containers of a lab that was made have set up their networks."""
+        deadline = time.monotonic() + START_S
+        for node in self.plan.nodes:
+            while node.role is not Role.BOX and not (self.network(node.name).root / READY).exists():
+                if time.monotonic() > deadline:
+                    said = self.nodes.engine.log(self.nodes.container(node.name), 15)
+                    raise LabError(f"{node.name} does not get its network set up: {said}")
+                time.sleep(POLL_S)
+
+    def wait_until_bound(self, say: Say = quiet, timeout_s: float | None = None) -> None:
+        """Return when the box has every server ACTIVE; LabError when that takes too long."""
+        wait_until_bound(self, say, timeout_s)
+
+    def _launch(self, server: str, record: process.Record) -> Process:
+        """Have a container that is a machine run its web server, as its image does."""
+        argv = ["python3", "-m", "netns.docker.start", "server", "--only", "web"]
+        logged = ["sh", "-c", 'exec "$@" >>"$0" 2>&1', str(LOG), *argv]
+        here = self.nodes.sandbox(server)
+        pid = self.nodes.engine.launch(self.nodes.container(server), logged)
+        started = process.started(pid) if pid else None
+        if started is None:
+            raise LabError(f"{server}: its web server ended at once: {self._said(server)}")
+        running = Process(pid=pid, started=started, netns=here.inode, log=str(self._files(server) / LOG.name))
+        record(running)
+        self._wait_until_listening(server, lambda: bool(process.members(running)))
+        return running
+
+    def _wait_until_listening(self, server: str, alive: Callable[[], bool]) -> None:
+        ports = frozenset(service.port for service in self.config.services_of(server))
+        deadline = time.monotonic() + START_S
+        while not self.inside(server, partial(web.listens, ports)):
+            if not alive():
+                raise LabError(f"{server}: its web server ended at once: {self._said(server)}")
+            if time.monotonic() > deadline:
+                raise LabError(f"{server} does not listen after {START_S:g} s: {self._said(server)}")
+            time.sleep(POLL_S)
+
+    def _said(self, server: str) -> str:
+        if self._made:
+            return process.last_lines(self._files(server) / LOG.name)
+        return self.nodes.engine.log(self.nodes.container(server), 15)
+
+    def _web(self, server: str) -> Web:
+        """The files of a server of our image; LabError when it has none of ours."""
+        return Web(
+            server=server,
+            kind=self.kind(server),
+            directory=self._files(server),
+            ports=tuple(sorted({service.port for service in self.config.services_of(server)})),
+            health_files=self.health_files(server),
+        )
+
+    def _files(self, server: str) -> Path:
+        """Where this machine sees SERVED of a server of our image; LabError when it has none."""
+        if not self._is_ours(server):
+            raise LabError(f"{server} is not of our image: where its files are is not known")
+        return self._seen(server)
+
+    def _is_ours(self, server: str) -> bool:
+        return self._kinds[server] is NGINX
+
+    def _kind(self, server: str) -> Kind:
+        if self._made or (self._seen(server) / "www").is_dir():
+            return NGINX
+        return Kind(
+            name="container",
+            graceful=self.nodes.container(server).stop_signal,
+            abrupt=Signals.SIGKILL,
+            version=lambda: None,
+            fix="",
+            command=lambda _: [],
+        )
+
+    def _seen(self, server: str) -> Path:
+        return self.network(server).root / SERVED.relative_to("/")
+
+    def _there(self, node: str) -> Sandbox | None:
+        try:
+            return self.network(node)
+        except Gone:
+            return None
+
+    # Nodes
+
+    def _node(self, name: str, container: Container) -> Node:
+        here = self.network(name)
+        networks = {end.address: network for network, end in container.endpoints.items()}
+        interfaces = tuple(
+            Interface(label, address, peer=networks[address.ip])
+            for label, address in here.inside(_addresses)
+            if address.ip in networks
+        )
+        if not interfaces:
+            raise LabError(f"{name} is connected to no network")
+        return Node(
+            name=name,
+            namespace=here.path,
+            role=self.nodes.role(name),
+            interfaces=interfaces,
+            routes=(),
+            vips=self._vips(name),
+        )
+
+    def _vips(self, server: str) -> tuple[Vip, ...]:
+        found: dict[IPv4Address, int] = {}
+        if server in {one.name for one in self.config.server}:
+            found = {service.vip: service.dscp for service in self.config.services_of(server)}
+        return tuple(
+            Vip(address, f"lo:{number}", dscp) for number, (address, dscp) in enumerate(sorted(found.items()))
+        )
+
+
+def _addresses() -> list[tuple[str, IPv4Interface]]:
+    with IPRoute() as ip:
+        return [
+            (entry.get_attr("IFA_LABEL"), IPv4Interface((entry.get_attr("IFA_LOCAL"), entry["prefixlen"])))
+            for entry in ip.get_addr(family=socket.AF_INET)
+        ]
