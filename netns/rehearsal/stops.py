@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from netns.findings import lacks
 from netns.recording import Fact, Recording
@@ -12,6 +13,9 @@ from netns.rehearsal.flows import Places
 from netns.run_clock import RunClock
 from netns.stop_pattern import StopPattern, first_sign, stop_pattern
 from netns.wire import Segment, segments
+
+SEEN_S: Final = 0.1
+"""Real seconds by which it may be seen late that nothing listens: connections have been ended by then."""
 
 TOLD = "web server told to stop"
 ENDED = "web server has ended"
@@ -50,6 +54,7 @@ def stops(
         ended = next((step.time for step in said if step.text.startswith(ENDED)), None)
         seen = _clients(captures[server], places, clock)
         since = next((one.began for one in lacks(recording, server)), gone.began)
+        since = min(since, gone.began - SEEN_S * recording.speed)
         began = (
             told.time
             if told is not None
