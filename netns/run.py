@@ -72,6 +72,7 @@ class Run:
         self._held = ExitStack()
         self._segments: dict[str, list[Segment]] = {}
         self._ended = 0.0
+        self._servers = {node.name for node in lab.plan.servers}
 
     def begin(self) -> None:
         """Start the captures, the clock and the watch."""
@@ -398,7 +399,9 @@ class Run:
                     case Request():
                         started = self.clock.monotonic(found.started)
                         ended = self.clock.monotonic(found.ended)
-                        self.requests.append(replace(found, started=started, ended=ended))
+                        # An image that is not the lab's need not say who answers: the wire knows.
+                        server = found.server if found.server in self._servers else ""
+                        self.requests.append(replace(found, started=started, ended=ended, server=server))
                     case Ended():
                         self.ends.append(replace(found, time=self.clock.monotonic(found.time)))
                     case Volume():

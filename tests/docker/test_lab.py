@@ -17,6 +17,7 @@ import pytest
 from netns import lifecycle, state
 from tests.docker.conftest import (
     OWN_SERVERS,
+    STOCK,
     TOP,
     Compose,
     MakeProject,
@@ -24,6 +25,7 @@ from tests.docker.conftest import (
     engine_state,
     eventually,
     get,
+    network_state,
     servers,
     wait_until_bound,
 )
@@ -198,6 +200,35 @@ def test_rehearsal_of_a_stopped_container_ends_with_its_command(shop: Compose) -
     assert servers(shop.project).keys() == OWN_SERVERS.keys()
     docker("start", shop.id("web1"))
     assert_nothing_left(shop)
+
+
+def test_project_of_other_images_on_one_network_is_attached_for_the_rehearsal_and_detached_after_it(
+    make_project: MakeProject, tmp_path: Path
+) -> None:
+    stock = make_project("l4box-test-stock", STOCK, real_servers={}, speed=10.0)
+    before = {node: network_state(stock.project, node) for node in ("box", "web2", "client")}
+    chosen = {**stock.environment, "COMPOSE_PROJECT_NAME": stock.name, "COMPOSE_FILE": str(STOCK)}
+    code, result, said = l4lab(
+        *("rehearse", "--on", "docker", "--json", "--servers", "web1", "--clients", "curl:4,curl-new:4"),
+        *(
+            "--report",
+            str(tmp_path),
+            "--",
+            "sh",
+            "-c",
+            'examples/compose-careless.sh $1; "$L4LAB_WAIT" ACTIVE',
+        ),
+        *("deploy", "{server}"),
+        **chosen,
+    )
+    assert [one["exit_code"] for one in result["deploys"]] == [0], said
+    assert result["lost"] > 0
+    assert code == 1
+    assert result["unexplained"] == 0, result["explained"]
+    assert result["stops"][0]["kind"] == "container"
+    assert (tmp_path / "report.html").exists()
+    assert {node: network_state(stock.project, node) for node in before} == before
+    assert not list(state.RUN.glob("project-*"))
 
 
 @pytest.mark.parametrize(
