@@ -110,7 +110,7 @@ def opened(project: str | None, *, say: Say) -> Iterator[ContainerLab]:
             if state.read(lab_name) is not None:
                 raise LabError(
                     f"the project {name!r} is being rehearsed, or that was killed and "
-                    f"`l4lab down --name {lab_name}` clears it"
+                    f"`l4lab down --name {lab_name}` clears it, and `l4lab docker detach` what was attached"
                 )
             note = Ledger(State(lab_name, config={}, asked={}, on=state.PROJECT))
             note.ready(True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from netns.place import Place, Recorder
-from netns.recording import Outcome, Recording
+from netns.recording import Outcome, Recording, Request
 from netns.rehearsal.causes import is_slow
 from netns.rehearsal.flows import Places, Wire
 from netns.run_clock import RunClock
@@ -24,6 +25,26 @@ def places(lab: Place) -> Places:
         services=frozenset(f"{service.vip}:{service.port}" for service in lab.config.virtual_server),
         vips={(str(node.address), entry.dscp): str(entry.address) for node in servers for entry in node.vips},
     )
+
+
+def named(
+    requests: Sequence[Request], lab: Place, captures: Mapping[str, Recorder], clock: RunClock
+) -> list[Request]:
+    """The requests, each with who answered it: where its page does not say, the last that it reached."""
+    if all(one.server for one in requests if one.outcome is Outcome.OK):
+        return list(requests)
+    reached: dict[str, tuple[float, str]] = {}
+    for node in lab.plan.servers:
+        for segment in segments(captures[node.name].path, clock.unix, begins_or_asks):
+            if segment.is_request:
+                known = reached.get(segment.request_id, (0.0, ""))
+                reached[segment.request_id] = max(known, (segment.time, node.name))
+    return [
+        replace(one, server=reached.get(one.id, (0.0, ""))[1])
+        if one.outcome is Outcome.OK and not one.server
+        else one
+        for one in requests
+    ]
 
 
 def evidence(lab: Place, recording: Recording, captures: Mapping[str, Recorder], clock: RunClock) -> Wire:

@@ -22,7 +22,7 @@ from netns.rehearsal.advice import advise
 from netns.rehearsal.causes import SLOW_S, explain
 from netns.rehearsal.controls import Controls
 from netns.rehearsal.deploy import Deploy, Script, environment
-from netns.rehearsal.evidence import evidence, places
+from netns.rehearsal.evidence import evidence, named, places
 from netns.rehearsal.history import History
 from netns.rehearsal.order import Order
 from netns.rehearsal.result import Rehearsal
@@ -213,6 +213,7 @@ class _Playing:
         if missed:
             self._say(f"warning: {missed} packets came too fast to be captured: a loss may go unexplained")
             run.figures["packets that the captures missed"] = missed
+        run.requests = named(run.requests, lab, run.captures, run.clock)
         recording = run.recording(
             name="rehearsal",
             title=f"Rehearsal of {' '.join(order.command)}",

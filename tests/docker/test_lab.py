@@ -209,7 +209,7 @@ def test_project_of_other_images_on_one_network_is_attached_for_the_rehearsal_an
     before = {node: network_state(stock.project, node) for node in ("box", "web2", "client")}
     chosen = {**stock.environment, "COMPOSE_PROJECT_NAME": stock.name, "COMPOSE_FILE": str(STOCK)}
     code, result, said = l4lab(
-        *("rehearse", "--on", "docker", "--json", "--servers", "web1", "--clients", "curl:4,curl-new:4"),
+        *("rehearse", "--on", "docker", "--json", "--servers", "web1", "--clients", "curl:4,curl-new:16"),
         *(
             "--report",
             str(tmp_path),
@@ -222,10 +222,13 @@ def test_project_of_other_images_on_one_network_is_attached_for_the_rehearsal_an
         **chosen,
     )
     assert [one["exit_code"] for one in result["deploys"]] == [0], said
-    assert result["lost"] > 0
-    assert code == 1
+    # A container may be back before a client gives up: what came meanwhile is lost, or late.
+    assert code == bool(result["lost"])
+    assert "health_window" in {one["cause"] for one in result["explained"]}
     assert result["unexplained"] == 0, result["explained"]
     assert result["stops"][0]["kind"] == "container"
+    # A page of theirs does not say whose it is: the wire does.
+    assert {one["server"] for one in result["requests"] if one["outcome"] == "ok"} == set(OWN_SERVERS)
     assert (tmp_path / "report.html").exists()
     assert {node: network_state(stock.project, node) for node in before} == before
     assert not list(state.RUN.glob("project-*"))
