@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from netns.lab import Lab
+from netns.web import SYSTEM_PATH
 from tests.integration.conftest import NAME, VIP, MakeLab, eventually, row, wait_for_state
 from tests.integration.keepalive import KeepAlive
 
@@ -145,6 +147,37 @@ def test_reload_takes_a_server_away_and_brings_one_and_sessions_survive(make_lab
         assert {one["name"] for one in lab.box.servers()} >= {"renamed"}
 
 
+def test_packets_flow_while_nft_takes_its_time_over_a_reload(
+    make_lab: MakeLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nft waits at the gate, by a wrapper that the daemon finds first; box and clients do not wait for it."""
+    lab = make_lab()
+    lab.stop_box()
+    gate, waiting = tmp_path / "gate", tmp_path / "waiting"
+    wrapper = tmp_path / "nft"
+    wrapper.write_text(
+        NFT_AT_A_GATE.format(gate=gate, waiting=waiting, nft=shutil.which("nft", path=SYSTEM_PATH))
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    lab.start_box()
+    lab.wait_until_bound()
+    config = lab.directory / "box.toml"
+    with KeepAlive(lab, VIP) as client:
+        server = client.get()
+        other = next(name for name in ("rs1", "rs2", "rs3") if name != server)
+        gate.touch()
+        _reload(lab, config.read_text().replace(f'name = "{other}"', 'name = "renamed"'))
+        eventually(waiting.exists, "nft runs")
+        assert [client.get() for _ in range(5)] == [server] * 5
+        for _ in range(3):
+            assert lab.run("client", [*CURL, f"http://{VIP}/"]).returncode == 0
+        assert waiting.exists()  # all of that while it ran
+        gate.unlink()
+        wait_for_state(lab, "renamed", "ACTIVE")
+        assert client.get() == server
+
+
 def test_configuration_sent_to_the_api_takes_servers_away_and_brings_them_and_sessions_survive(
     make_lab: MakeLab,
 ) -> None:
@@ -201,6 +234,15 @@ def _reload(lab: Lab, text: str) -> None:
     [pid] = lab.running("box")[:1]
     os.kill(pid, signal.SIGHUP)
 
+
+NFT_AT_A_GATE = """#!/bin/sh
+if [ -e {gate} ] && [ "$1" = -f ]; then
+  touch {waiting}
+  for _ in $(seq 500); do [ -e {gate} ] || break; sleep 0.02; done
+  rm {waiting}
+fi
+exec {nft} "$@"
+"""
 
 GARBAGE = """
 import random, socket, struct, sys
