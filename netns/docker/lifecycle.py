@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from lb.config import parse
-from netns import apply, box, state, topology
+from netns import apply, box, lifecycle, state, topology
 from netns.config import LabConfig
 from netns.docker import attach, ledger
 from netns.docker.config import ProjectConfig
@@ -42,8 +42,8 @@ LOOSE = {"net.ipv4.conf.all.rp_filter": "2"}
 def up(config: LabConfig, *, say: Say) -> ContainerLab:
     """Make the lab, a container for each node, a network for each link; return it when servers are bound.
 
-    LabError or MissingError when it can't be made; what was made by then is removed again. `down` of
-    netns/lifecycle.py removes it. The state file tells who made it, wherever this was killed.
+    LabError or MissingError when it can't be made; what was made by then is removed again. One whose
+    servers do not get up stays, to be looked at. `down` of netns/lifecycle.py removes it, whoever was killed.
     """
     began = time.monotonic()
     _refuse(config)
@@ -53,10 +53,10 @@ def up(config: LabConfig, *, say: Say) -> ContainerLab:
         if state.read(config.name) is not None:
             raise LabError(f"there is a lab {config.name!r} already: `l4lab down --name {config.name}` first")
         document = config.model_dump(mode="json")
-        ledger_ = Ledger(State(config.name, config=document, asked=document, on=state.CONTAINERS))
-        undo.callback(remove, ledger_.state)
-        ledger_.ready(False)
-        configuration = ledger_.state.directory / "configuration"
+        book = Ledger(State(config.name, config=document, asked=document, on=state.CONTAINERS))
+        undo.callback(remove, book.state)
+        book.ready(False)
+        configuration = book.state.directory / "configuration"
         configuration.mkdir(mode=0o755, parents=True)
         box.write_configuration(config.box_config(), configuration / "box.toml")
         say(f"making {len(plan.nodes)} containers {config.name}-…")
@@ -65,7 +65,7 @@ def up(config: LabConfig, *, say: Say) -> ContainerLab:
         for node in plan.nodes:
             if node.role is not Role.BOX:
                 engine.create(config.name, _wanted(config, plan, node, configuration))
-        ledger_.ready(True)
+        book.ready(True)
         undo.pop_all()
     nodes = Nodes(engine, config.name, made=True)
     lab = ContainerLab(nodes, config, configuration.parent, made=True)
@@ -112,15 +112,13 @@ def opened(project: str | None, *, say: Say) -> Iterator[ContainerLab]:
                     f"the project {name!r} is being rehearsed, or that was killed and "
                     f"`l4lab down --name {lab_name}` clears it, and `l4lab docker detach` what was attached"
                 )
-            note = Ledger(State(lab_name, config={}, asked={}, on=state.PROJECT))
-            note.ready(True)
-            note.state.directory.mkdir(mode=0o755)
-        from netns import lifecycle
-
+            book = Ledger(State(lab_name, config={}, asked={}, on=state.PROJECT))
+            book.ready(True)
+            book.state.directory.mkdir(mode=0o755, exist_ok=True)
         held.callback(lifecycle.down, lab_name, say=say)
         held.enter_context(_attached(engine, name, say))
         nodes = Nodes(engine, name)
-        lab = ContainerLab(nodes, _config(nodes, lab_name), note.state.directory, made=False)
+        lab = ContainerLab(nodes, _config(nodes, lab_name), book.state.directory, made=False)
         held.callback(lab.close)
         if not lab.plan.of(Role.CLIENT):
             raise LabError("no container has the label l4box.role=client: it is where the clients run")
@@ -131,7 +129,7 @@ def opened(project: str | None, *, say: Say) -> Iterator[ContainerLab]:
 def _config(nodes: Nodes, name: str) -> LabConfig:
     """What the box of a project goes by, with the servers that are containers."""
     configuration = nodes.configuration()
-    addresses = {
+    addresses: dict[object, str] = {
         end.address: called
         for called, one in nodes.containers().items()
         for end in one.endpoints.values()
@@ -142,10 +140,10 @@ def _config(nodes: Nodes, name: str) -> LabConfig:
     for service in configuration.virtual_server:
         members = [one for one in service.real_server if one.address in addresses]
         for one in members:
-            if one.name != addresses[one.address]:  # type: ignore[index]  # an IPv6 address is in none
+            if one.name != addresses[one.address]:
                 raise LabError(
                     f"the box calls {one.address} {one.name!r}, and its service is "
-                    f"{addresses[one.address]!r}: a server has one name"  # type: ignore[index]
+                    f"{addresses[one.address]!r}: a server has one name"
                 )
             servers[one.name] = one.weight
         if members:
