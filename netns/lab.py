@@ -231,7 +231,7 @@ class Lab:
 
     def wait_until_bound(self, say: Say = quiet, timeout_s: float | None = None) -> None:
         """Return when the box has every server ACTIVE; LabError when that takes too long."""
-        wait_until_bound(self, say, timeout_s)
+        wait_until_bound(self, partial(box.servers, self.name), say, timeout_s)
 
     @property
     def box_log(self) -> Path:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from netns.capture import Counted
 from netns.config import LabConfig
-from netns.errors import LabError, UnreachableError
+from netns.errors import LabError
 from netns.process import Process
 from netns.topology import Plan
 from netns.web import Kind, StopSignal
@@ -158,10 +158,10 @@ class Place(Protocol):
         """Start the web server and wait until it listens; whether it was stopped."""
 
 
-def wait_until_bound(lab: Place, say: Say = quiet, timeout_s: float | None = None) -> None:
-    """Return when the box has every server ACTIVE; LabError when that takes too long."""
-    from lb.client import BoxError
-
+def wait_until_bound(
+    lab: Place, servers: Callable[[], Iterable[dict[str, Any]]], say: Say, timeout_s: float | None
+) -> None:
+    """Return when the box has every server ACTIVE, as `servers` tells; LabError when that takes too long."""
     if timeout_s is None:
         # The first checks are spread over one interval; one more for a check that was missed.
         slowest = max(s.health_check.interval_s + s.health_check.timeout_s for s in lab.config.virtual_server)
@@ -171,11 +171,7 @@ def wait_until_bound(lab: Place, say: Say = quiet, timeout_s: float | None = Non
     while True:
         if not lab.running("box"):
             raise LabError(f"the box has ended; its log says:\n{lab.box_says(15)}")
-        try:
-            rows = lab.box.servers()
-        except BoxError as error:
-            raise UnreachableError(str(error)) from error
-        waiting = [f"{row['name']} ({row['state']})" for row in rows if row["state"] != "ACTIVE"]
+        waiting = [f"{row['name']} ({row['state']})" for row in servers() if row["state"] != "ACTIVE"]
         if not waiting:
             return
         message = f"waiting for {', '.join(waiting)}"

@@ -27,7 +27,7 @@ from netns.docker.container import Container
 from netns.docker.nodes import Nodes
 from netns.docker.sandbox import Sandbox
 from netns.docker.taps import ServerRecorder, Taps
-from netns.errors import Gone, LabError
+from netns.errors import Gone, LabError, UnreachableError
 from netns.place import Recorder, Say, quiet, wait_until_bound
 from netns.process import Process
 from netns.roles import Roles
@@ -267,7 +267,15 @@ class ContainerLab:
 
     def wait_until_bound(self, say: Say = quiet, timeout_s: float | None = None) -> None:
         """Return when the box has every server ACTIVE; LabError when that takes too long."""
-        wait_until_bound(self, say, timeout_s)
+        wait_until_bound(self, self._servers, say, timeout_s)
+
+    def _servers(self) -> list[dict[str, Any]]:
+        from lb.client import BoxError
+
+        try:
+            return self.box.servers()
+        except BoxError as error:
+            raise UnreachableError(str(error)) from error
 
     def _launch(self, server: str, record: process.Record) -> Process:
         """Have a container that is a machine run its web server, as its image does."""

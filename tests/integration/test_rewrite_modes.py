@@ -165,7 +165,7 @@ def test_both_ways_send_an_upload_of_super_packets_as_the_same_segments(
     taken: dict[str, int] = {}
     for rewrite in ("userspace", "kernel"):
         lab = make_lab(lab={**_lab(rewrite), "offload": True})
-        namespace.inside(lab.node("box").namespace, partial(apply._turn_off_offload, "eth0"))
+        namespace.inside(lab.node("box").namespace, partial(apply.turn_off_offload, "eth0"))
         lab.vip_down("rs1")
         client = str(lab.node("client").address)
         link = json.loads(lab.run("router", ["ip", "-json", "link", "show", "client"], check=True).stdout)
