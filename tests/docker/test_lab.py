@@ -228,7 +228,7 @@ def test_project_of_other_images_on_one_network_is_attached_for_the_rehearsal_an
     assert result["unexplained"] == 0, result["explained"]
     assert result["stops"][0]["kind"] == "container"
     # A page of theirs does not say whose it is: the wire does.
-    assert {one["server"] for one in result["requests"] if one["outcome"] == "ok"} == set(OWN_SERVERS)
+    assert {one["server"] for one in result["request_log"] if one["outcome"] == "ok"} == set(OWN_SERVERS)
     assert (tmp_path / "report.html").exists()
     assert {node: network_state(stock.project, node) for node in before} == before
     assert not list(state.RUN.glob("project-*"))
