@@ -212,7 +212,7 @@ def sentence(one: Combination) -> str:
     text = (
         f"{settings}A wait of {smallest:.1f} s before the stop is the smallest that would have lost nothing"
     )
-    text += f", give or take the sweep's step of {one.step_s:g} s ({how})"
+    text += f", give or take the sweep's step of {one.step_s:.2g} s ({how})"
     if one.waited_s is not None:
         text += f"; the script waited {one.waited_s[0]:.1f} to {one.waited_s[1]:.1f} s"
     return f"{text}. By its settings the box needs at most {one.worst_s:g} s"
