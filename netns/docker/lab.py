@@ -299,7 +299,7 @@ class ContainerLab:
                 raise LabError(f"{server}: its web server ended at once: {self._said(server)}")
             if time.monotonic() > deadline:
                 raise LabError(f"{server} does not listen after {START_S:g} s: {self._said(server)}")
-            time.sleep(POLL_S)
+            time.sleep(process.POLL_S)
 
     def _said(self, server: str) -> str:
         if self._made:
