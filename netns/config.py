@@ -237,6 +237,10 @@ class LabConfig(Strict):
         """The virtual servers that `server` is behind."""
         return tuple(service for service in self.virtual_server if server in self.server_names(service))
 
+    def ports_of(self, server: str) -> tuple[int, ...]:
+        """The ports of the virtual servers that `server` is behind, each once."""
+        return tuple(sorted({service.port for service in self.services_of(server)}))
+
     def box_config(self, source: str = "the lab's configuration") -> BoxConfig:
         """The box's configuration for this lab; raises ConfigError for what only the box refuses."""
         addresses = server_addresses(self.subnet, [server.name for server in self.server])

@@ -109,7 +109,7 @@ class Lab:
 
     def web(self, server: str) -> Web:
         """The files and ports of a server's web server."""
-        return web.of(self.config, self._server(server).name, self.directory)
+        return web.of(self.config, self._server(server).name, self.directory / server)
 
     def kind(self, server: str) -> Kind:
         return self.web(server).kind
@@ -202,10 +202,7 @@ class Lab:
 
     def left_behind(self) -> list[int]:
         made = state.read(self.name)
-        if made is None:
-            return []
-        known = {pid for one in made.processes.values() for pid in process.members(one)}
-        return [pid for pid in process.adopted(made.namespaces.values()) if pid not in known]
+        return self._roles.left_behind(made.namespaces.values()) if made is not None else []
 
     def capture(
         self, where: Sequence[str], path: Path, *, expression: str = "", count: int | None = None

@@ -123,7 +123,7 @@ def _make(config: LabConfig, asked: LabConfig, say: Say) -> None:
         apply.build(network, ledger, offload=config.offload)
         say("starting the web servers and the box")
         for node in network.servers:
-            served = web.of(config, node.name, directory)
+            served = web.of(config, node.name, directory / node.name)
             web.make_files(served)
             web.start(served, node.namespace, partial(ledger.process, f"web {node.name}"))
         box.write_configuration(config.box_config(), directory / "box.toml")

@@ -136,7 +136,7 @@ class Where:
 
     config: LabConfig
     lab: Callable[[LabConfig], AbstractContextManager[tuple[Place, bool]]]
-    """A lab to rehearse in, and whether it goes down afterwards."""
+    """A lab to rehearse in, and whether what the command leaves running on its nodes is ended."""
 
 
 @contextmanager

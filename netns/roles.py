@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from signal import Signals
 
 from netns import process, state
@@ -35,14 +35,17 @@ class Roles:
         started = made.processes.get(role) if made is not None else None
         return started if started is not None and process.members(started) else None
 
-    def all(self) -> list[str]:
-        made = state.read(self._lab)
-        return list(made.processes) if made is not None else []
-
     def running(self, role: str) -> list[int]:
         """The pids that are alive, the main process first."""
         started = self.started(role)
         return process.members(started) if started is not None else []
+
+    def left_behind(self, inodes: Collection[int]) -> list[int]:
+        """This process's own children in those network namespaces that are noted nowhere: process.adopted."""
+        made = state.read(self._lab)
+        noted = made.processes.values() if made is not None else ()
+        known = {pid for one in noted for pid in process.members(one)}
+        return [pid for pid in process.adopted(inodes) if pid not in known]
 
     def start(self, role: str, start: Callable[[Record], Process]) -> bool:
         """Have `start` start it and note it; whether it was stopped."""

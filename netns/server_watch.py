@@ -84,7 +84,7 @@ class ServerWatch:
         """Look at the server, from within its network, until that is gone or it is over."""
         files = lab.health_files(server)
         vips = [entry.address for entry in lab.plan.node(server).vips]
-        ports = {service.port for service in lab.config.services_of(server)}
+        ports = frozenset(lab.config.ports_of(server))
         listeners = Listeners()
         try:
             while network.there:
@@ -93,7 +93,7 @@ class ServerWatch:
                     Fact.LISTENING: ports <= listeners.ports(),
                     Fact.VIP: all(map(_is_local, vips)),
                 }
-                if Fact.CONTAINER in known:
+                if Fact.CONTAINER in known:  # it was gone: elsewhere there is nothing to tell
                     found[Fact.CONTAINER] = True
                 if network.there:  # else its files have gone before they were looked at
                     self._note(server, known, found)

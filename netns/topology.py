@@ -124,20 +124,24 @@ def server_addresses(subnet: IPv4Network, servers: Sequence[str]) -> dict[str, I
     return {name: next(links)[2] for name in servers}
 
 
+def vips_of(config: LabConfig, server: str) -> tuple[Vip, ...]:
+    """The VIPs that a server is to hold."""
+    dscps = {service.vip: service.dscp for service in config.services_of(server)}
+    return tuple(Vip(vip, f"lo:{index}", dscp) for index, (vip, dscp) in enumerate(sorted(dscps.items())))
+
+
 def plan(config: LabConfig) -> Plan:
     """The network that `config` asks for. Links in order: the box, the servers, the clients."""
     names = [server.name for server in config.server]
     clients = ["client", *(f"client{number}" for number in range(2, config.clients + 1))]
     roles = [("box", Role.BOX), *((n, Role.SERVER) for n in names), *((n, Role.CLIENT) for n in clients)]
     vips = sorted({service.vip for service in config.virtual_server})
-    dscps = {service.vip: service.dscp for service in config.virtual_server}
 
     ends: list[Node] = []
     ports: list[Interface] = []
     for (name, role), subnet in zip(roles, _link_subnets(config.subnet), strict=False):
         gateway, address = subnet[1], subnet[2]
         ports.append(Interface(name, IPv4Interface((gateway, subnet.prefixlen)), peer=name))
-        held = sorted({service.vip for service in config.services_of(name)}) if role is Role.SERVER else []
         ends.append(
             Node(
                 name=name,
@@ -147,7 +151,7 @@ def plan(config: LabConfig) -> Plan:
                     Interface(NODE_INTERFACE, IPv4Interface((address, subnet.prefixlen)), peer="router"),
                 ),
                 routes=(Route(ANYWHERE, gateway),),
-                vips=tuple(Vip(vip, f"lo:{index}", dscps[vip]) for index, vip in enumerate(held)),
+                vips=vips_of(config, name) if role is Role.SERVER else (),
             )
         )
     box = ends[0]

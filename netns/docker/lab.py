@@ -10,8 +10,9 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Interface
 from pathlib import Path
 from signal import Signals
 from subprocess import CompletedProcess
@@ -31,7 +32,7 @@ from netns.errors import Gone, LabError, UnreachableError
 from netns.place import Recorder, Say, quiet, wait_until_bound
 from netns.process import Process
 from netns.roles import Roles
-from netns.topology import Interface, Node, Plan, Role, Vip
+from netns.topology import Interface, Node, Plan, Role, vips_of
 from netns.web import Kind, StopSignal, Web
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ SERVED = Path("/srv/l4box")
 """Where the web servers of our image have their files."""
 READY = "run/l4box/ready"
 """There once a container has set up its network (netns/docker/start.py)."""
-LOG = SERVED / "web.log"
 NGINX = web.KINDS["nginx"]
 """What runs in our image."""
 START_S = 30.0
@@ -74,10 +74,12 @@ class ContainerLab:
         return self.nodes.box
 
     def close(self) -> None:
-        """Let go of the box's API; the lab stays up."""
+        """Let go of the box's API, and of the engine that a lab of ours was made with; the lab stays up."""
         if "box" in self.__dict__:
             self.box.close()
             del self.__dict__["box"]
+        if self._made:
+            self.nodes.engine.close()
 
     def box_says(self, lines: int) -> str:
         return self.nodes.engine.log(self.nodes.container(self.nodes.box_node), lines)
@@ -111,8 +113,7 @@ class ContainerLab:
 
     def left_behind(self) -> list[int]:
         inodes = [one.inode for node in self.plan.nodes if (one := self._there(node.name)) is not None]
-        known = {pid for role in self._roles.all() for pid in self._roles.running(role)}
-        return [pid for pid in process.adopted(inodes) if pid not in known]
+        return self._roles.left_behind(inodes)
 
     def running(self, role: str) -> list[int]:
         """The pids of "box" or of "web NAME" that are alive, the main process first."""
@@ -123,28 +124,20 @@ class ContainerLab:
 
     # Captures
 
-    def capture(
-        self, where: Sequence[str], path: Path, *, expression: str = "", count: int | None = None
-    ) -> Capture:
-        """A capture at nodes (or interfaces: "router:eth1") that run now, to enter as a context; see Capture.
-
-        At a server it ends with the container.
-        """
-        return Capture(
-            points(self.look(), where),
-            path,
-            directory=self.directory / "captures",
-            keep=self.keep,
-            drop=self.drop,
-            expression=expression,
-            count=count,
-        )
-
     def captures(self, directory: Path, expression: str, *, router: bool) -> dict[str, Recorder]:
         """A capture of what passes each node, by its name; a server's is taken where it passes (taps.py)."""
 
+        now = self.look()
+
         def capture(where: Sequence[str], path: Path) -> Capture:
-            return self.capture(where, path, expression=expression)
+            return Capture(
+                points(now, where),
+                path,
+                directory=self.directory / "captures",
+                keep=self.keep,
+                drop=self.drop,
+                expression=expression,
+            )
 
         found: dict[str, Recorder] = {
             node.name: capture([node.name], directory / f"{node.name}.pcapng")
@@ -176,19 +169,14 @@ class ContainerLab:
         return self._kinds[server]
 
     def root(self, server: str) -> Path:
-        return self._files(server) / "www"
+        return self._web(server).root
 
     def health_files(self, server: str) -> tuple[Path, ...]:
-        if not self._is_ours(server):
-            return ()
-        root = self.root(server)
-        return tuple(sorted({root / service.health_file for service in self.config.services_of(server)}))
+        return self._web(server).health_files if self._is_ours(server) else ()
 
     def access_log(self, server: str) -> str:
-        try:
-            return (self._files(server) / "access.log").read_text(errors="replace")
-        except (OSError, LabError):
-            return ""  # it has none yet, or none that is known
+        log = self._web(server).access_log
+        return log.read_text(errors="replace") if log.exists() else ""
 
     def put_page(self, server: str, text: str) -> None:
         (self.root(server) / "index.html").write_text(text)
@@ -198,12 +186,11 @@ class ContainerLab:
         container = self.nodes.container(server)
         found = {"L4LAB_CONTAINER": container.name, "L4LAB_EXEC": f"docker exec {container.name}"}
         if self._is_ours(server):
-            root = SERVED / "www"
-            files = {str(root / service.health_file) for service in self.config.services_of(server)}
+            there = web.of(self.config, server, SERVED)
             found |= {
-                "L4LAB_HOME": str(SERVED),
-                "L4LAB_ROOT": str(root),
-                "L4LAB_HEALTH": ",".join(sorted(files)),
+                "L4LAB_HOME": str(there.directory),
+                "L4LAB_ROOT": str(there.root),
+                "L4LAB_HEALTH": ",".join(map(str, there.health_files)),
             }
         return found
 
@@ -280,19 +267,20 @@ class ContainerLab:
     def _launch(self, server: str, record: process.Record) -> Process:
         """Have a container that is a machine run its web server, as its image does."""
         argv = ["python3", "-m", "netns.docker.start", "server", "--only", "web"]
-        logged = ["sh", "-c", 'exec "$@" >>"$0" 2>&1', str(LOG), *argv]
+        log = web.of(self.config, server, SERVED).log
+        logged = ["sh", "-c", 'exec "$@" >>"$0" 2>&1', str(log), *argv]
         here = self.nodes.sandbox(server)
         pid = self.nodes.engine.launch(self.nodes.container(server), logged)
         started = process.started(pid) if pid else None
         if started is None:
             raise LabError(f"{server}: its web server ended at once: {self._said(server)}")
-        running = Process(pid=pid, started=started, netns=here.inode, log=str(self._files(server) / LOG.name))
+        running = Process(pid=pid, started=started, netns=here.inode, log=str(self._web(server).log))
         record(running)
         self._wait_until_listening(server, lambda: bool(process.members(running)))
         return running
 
     def _wait_until_listening(self, server: str, alive: Callable[[], bool]) -> None:
-        ports = frozenset(service.port for service in self.config.services_of(server))
+        ports = frozenset(self.config.ports_of(server))
         deadline = time.monotonic() + START_S
         while not self.inside(server, partial(web.listens, ports)):
             if not alive():
@@ -303,24 +291,14 @@ class ContainerLab:
 
     def _said(self, server: str) -> str:
         if self._made:
-            return process.last_lines(self._files(server) / LOG.name)
+            return process.last_lines(self._web(server).log)
         return self.nodes.engine.log(self.nodes.container(server), 15)
 
     def _web(self, server: str) -> Web:
-        """The files of a server of our image; LabError when it has none of ours."""
-        return Web(
-            server=server,
-            kind=self.kind(server),
-            directory=self._files(server),
-            ports=tuple(sorted({service.port for service in self.config.services_of(server)})),
-            health_files=self.health_files(server),
-        )
-
-    def _files(self, server: str) -> Path:
-        """Where this machine sees SERVED of a server of our image; LabError when it has none."""
+        """The files of a server of our image, as this machine sees them; LabError when it is none."""
         if not self._is_ours(server):
             raise LabError(f"{server} is not of our image: where its files are is not known")
-        return self._seen(server)
+        return replace(web.of(self.config, server, self._seen(server)), kind=NGINX)
 
     def _is_ours(self, server: str) -> bool:
         return self._kinds[server] is NGINX
@@ -364,15 +342,7 @@ class ContainerLab:
             role=self.nodes.role(name),
             interfaces=interfaces,
             routes=(),
-            vips=self._vips(name),
-        )
-
-    def _vips(self, server: str) -> tuple[Vip, ...]:
-        found: dict[IPv4Address, int] = {}
-        if server in {one.name for one in self.config.server}:
-            found = {service.vip: service.dscp for service in self.config.services_of(server)}
-        return tuple(
-            Vip(address, f"lo:{number}", dscp) for number, (address, dscp) in enumerate(sorted(found.items()))
+            vips=vips_of(self.config, name),
         )
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lb.config import parse
@@ -209,7 +210,7 @@ def _network(config: LabConfig, peer: str) -> str:
     return f"{config.name}-{peer}"
 
 
-def _wanted(config: LabConfig, plan: Plan, node: Node, configuration: Any) -> Wanted:
+def _wanted(config: LabConfig, plan: Plan, node: Node, configuration: Path) -> Wanted:
     gateway = {interface.peer: str(interface.address.ip) for interface in plan.router.interfaces}
     match node.role:
         case Role.ROUTER:

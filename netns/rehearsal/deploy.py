@@ -58,7 +58,6 @@ class Deploy:
 def environment(lab: Place, server: str, commands: Mapping[str, str]) -> dict[str, str]:
     """What a deploy script finds, beside the environment that l4lab was started in."""
     node = lab.plan.node(server)
-    ports = sorted({service.port for service in lab.config.services_of(server)})
     found = web.environment()
     return {
         **found,
@@ -69,7 +68,7 @@ def environment(lab: Place, server: str, commands: Mapping[str, str]) -> dict[st
         "L4LAB_ADDRESS": str(node.address),
         "L4LAB_BOX": str(lab.plan.box.address),
         "L4LAB_VIP": ",".join(str(entry.address) for entry in node.vips),
-        "L4LAB_PORT": ",".join(map(str, ports)),
+        "L4LAB_PORT": ",".join(map(str, lab.config.ports_of(server))),
         **lab.environment(server),
         **{f"L4LAB_{name.upper()}": path for name, path in commands.items()},
     }

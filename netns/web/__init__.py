@@ -56,17 +56,16 @@ def _decided(server: Server) -> Server:
     return server
 
 
-def of(config: LabConfig, server: str, directory: Path) -> Web:
-    """The web server of the node `server`, with its files under `directory`."""
+def of(config: LabConfig, server: str, home: Path) -> Web:
+    """The web server of the node `server`, with its files in `home`."""
     entry = next(entry for entry in config.server if entry.name == server)
-    services = config.services_of(server)
-    home = directory / server
+    files = {home / "www" / service.health_file for service in config.services_of(server)}
     return Web(
         server=server,
         kind=_kind(entry),
         directory=home,
-        ports=tuple(sorted({service.port for service in services})) or (80,),
-        health_files=tuple(sorted({home / "www" / service.health_file for service in services})),
+        ports=config.ports_of(server) or (80,),
+        health_files=tuple(sorted(files)),
     )
 
 

@@ -23,7 +23,7 @@ def of(tmp_path: Path, *services: dict[str, object], kind: str = "nginx") -> Web
     document: dict[str, object] = {"server": [{"name": "rs1", "web": kind}, {"name": "rs2"}]}
     if services:
         document["virtual_server"] = list(services)
-    return web.of(parse(LabConfig, document, "test"), "rs1", tmp_path)
+    return web.of(parse(LabConfig, document, "test"), "rs1", tmp_path / "rs1")
 
 
 def service(number: int, **more: object) -> dict[str, object]:
@@ -155,7 +155,7 @@ def test_version_of_a_program_is_what_it_says_of_itself_and_none_where_it_is_not
 
 def own(tmp_path: Path, **server: object) -> Web:
     config = parse(LabConfig, {"server": [{"name": "rs1", **server}]}, "test")
-    return web.of(web.decide(config), "rs1", tmp_path)
+    return web.of(web.decide(config), "rs1", tmp_path / "rs1")
 
 
 def test_words_of_a_command_are_filled_in_and_run_in_its_directory(tmp_path: Path) -> None:
