@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from tests.docker.conftest import (
     MakeProject,
     docker,
     engine_state,
-    eventually,
     get,
     network_state,
     servers,
@@ -74,6 +74,16 @@ def clean() -> Iterator[None]:
         lifecycle.down(LAB)
 
 
+@contextmanager
+def playing() -> Iterator[subprocess.Popen[str]]:
+    """A scenario whose clients are at work."""
+    command = program("scenario", "run", "vip-down", "--on", "docker", "--name", LAB)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=TOP) as running:
+        assert running.stderr is not None
+        assert any("clients start" in line for line in running.stderr)
+        yield running
+
+
 @pytest.mark.parametrize("name", [*ARTICLE, "green-but-black", "port-reuse"])
 def test_scenario_passes_in_containers_as_in_namespaces(clean: None, name: str, tmp_path: Path) -> None:
     report = ["--report", str(tmp_path)] if name == "health-file-only" else []
@@ -95,10 +105,7 @@ def test_scenario_passes_in_containers_as_in_namespaces(clean: None, name: str, 
 
 
 def test_scenario_in_containers_that_was_killed_is_told_and_cleared_by_down(clean: None) -> None:
-    command = program("scenario", "run", "vip-down", "--on", "docker", "--name", LAB)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=TOP) as running:
-        assert running.stderr is not None
-        eventually(lambda: "clients start" in (running.stderr.readline()), "it plays", 60)  # type: ignore[union-attr]
+    with playing() as running:
         running.send_signal(signal.SIGKILL)
     code, _, said = l4lab("scenario", "run", "vip-down", "--on", "docker", "--name", LAB)
     assert code == 1
@@ -112,10 +119,7 @@ def test_scenario_in_containers_that_was_killed_is_told_and_cleared_by_down(clea
 
 
 def test_scenario_that_is_interrupted_takes_its_containers_down(clean: None) -> None:
-    command = program("scenario", "run", "vip-down", "--on", "docker", "--name", LAB)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=TOP) as running:
-        assert running.stderr is not None
-        eventually(lambda: "clients start" in (running.stderr.readline()), "it plays", 60)  # type: ignore[union-attr]
+    with playing() as running:
         running.send_signal(signal.SIGINT)
         assert running.wait(60) == 130
 
