@@ -1,8 +1,8 @@
 """A place where nodes live: all that a scenario, a rehearsal and clients need of a lab.
 
-There are two: netns/lab.py, whose nodes are network namespaces, and netns/docker/project.py, whose nodes are
-the containers of a compose project. Nobody who plays there knows in which. What runs on a node (clients, ss,
-tcpdump) is a program of this machine's in the node's network.
+There are two: netns/lab.py, whose nodes are network namespaces, and netns/docker/lab.py, whose nodes are
+containers. Nobody who plays there knows in which. What runs on a node (clients, ss, tcpdump) is a program of
+this machine's in the node's network.
 """
 
 from __future__ import annotations
