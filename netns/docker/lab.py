@@ -27,6 +27,7 @@ from netns.docker.change import VipOnLo
 from netns.docker.container import Container
 from netns.docker.nodes import Nodes
 from netns.docker.sandbox import Sandbox
+from netns.docker.start import READY, SERVED
 from netns.docker.taps import ServerRecorder, Taps
 from netns.errors import Gone, LabError, UnreachableError
 from netns.place import Recorder, Say, quiet, wait_until_bound
@@ -40,10 +41,6 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-SERVED = Path("/srv/l4box")
-"""Where the web servers of our image have their files."""
-READY = "run/l4box/ready"
-"""There once a container has set up its network (netns/docker/start.py)."""
 NGINX = web.KINDS["nginx"]
 """What runs in our image."""
 START_S = 30.0
@@ -246,7 +243,7 @@ class ContainerLab:
         """Return when the containers of a lab that was made have set up their networks."""
         deadline = time.monotonic() + START_S
         for node in self.plan.nodes:
-            while node.role is not Role.BOX and not (self.network(node.name).root / READY).exists():
+            while node.role is not Role.BOX and not self._seen(node.name, READY).exists():
                 if time.monotonic() > deadline:
                     said = self.nodes.engine.log(self.nodes.container(node.name), 15)
                     raise LabError(f"{node.name} does not get its network set up: {said}")
@@ -298,13 +295,13 @@ class ContainerLab:
         """The files of a server of our image, as this machine sees them; LabError when it is none."""
         if not self._is_ours(server):
             raise LabError(f"{server} is not of our image: where its files are is not known")
-        return replace(web.of(self.config, server, self._seen(server)), kind=NGINX)
+        return replace(web.of(self.config, server, self._seen(server, SERVED)), kind=NGINX)
 
     def _is_ours(self, server: str) -> bool:
         return self._kinds[server] is NGINX
 
     def _kind(self, server: str) -> Kind:
-        if self._made or (self._seen(server) / "www").is_dir():
+        if self._made or self._seen(server, SERVED / "www").is_dir():
             return NGINX
         return Kind(
             name="container",
@@ -315,8 +312,9 @@ class ContainerLab:
             command=lambda _: [],
         )
 
-    def _seen(self, server: str) -> Path:
-        return self.network(server).root / SERVED.relative_to("/")
+    def _seen(self, node: str, path: Path) -> Path:
+        """Where this machine sees a path of the node's container."""
+        return self.network(node).root / path.relative_to("/")
 
     def _there(self, node: str) -> Sandbox | None:
         try:

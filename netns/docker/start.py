@@ -30,6 +30,7 @@ from netns.topology import Role
 from netns.web import Web
 
 SERVED = Path("/srv/l4box")
+"""Where the web servers of our image have their files."""
 READY = Path("/run/l4box/ready")
 """There once the container's network is as its role has it; the box tells by answering."""
 IDLE = "trap 'exit 0' TERM INT; while :; do sleep 86400 & wait $!; done"
