@@ -18,23 +18,17 @@ from netns.findings import plural
 from netns.place import Place, Say
 from netns.recording import Outcome
 from netns.rehearsal.actions import Actions
-from netns.rehearsal.advice import advise
-from netns.rehearsal.causes import SLOW_S, explain
+from netns.rehearsal.causes import SLOW_S
 from netns.rehearsal.controls import Controls
 from netns.rehearsal.deploy import Deploy, Script, environment
-from netns.rehearsal.evidence import evidence, named, places
-from netns.rehearsal.history import History
+from netns.rehearsal.evidence import named
+from netns.rehearsal.judge import judge
 from netns.rehearsal.order import Order
 from netns.rehearsal.result import Rehearsal
-from netns.rehearsal.stops import stops
-from netns.rehearsal.window import window
 from netns.run import GaveUp, Run
 from netns.server_watch import ServerWatch
 
 POLL_S = 0.02
-LATE_S: Final = 0.25
-"""Real seconds by which, on a busy machine, a change may be seen too late or a client's word be off."""
-
 BACK_S: Final = 60.0
 """Box seconds, beyond the health check's own, that servers get to be back and clients to settle."""
 
@@ -222,27 +216,7 @@ class _Playing:
             captures=captures,
             changes=tuple(self._watch.changes),
         )
-        history = History(recording, late_s=LATE_S * run.speed, box_ended=self._box_ended)
-        found = explain(
-            recording.requests,
-            evidence(lab, recording, run.captures, run.clock),
-            history,
-            slack_s=LATE_S * run.speed,
-        )
-        windows = [
-            one
-            for server in order.servers
-            if (one := window(server, recording, history, lab.config)) is not None
-        ]
-        seen = stops(
-            recording,
-            {server: lab.kind(server).name for server in order.servers},
-            {name: capture.path for name, capture in run.captures.items()},
-            places(lab),
-            run.clock,
-        )
-        advice = advise(found, windows, history, lab.config)
-        return Rehearsal(recording, tuple(self._deploys), found, tuple(windows), seen, advice)
+        return judge(recording, self._deploys, lab, run.captures, run.clock, box_ended=self._box_ended)
 
     def _expect(self) -> None:
         run, order = self._run, self._order
