@@ -339,9 +339,10 @@ def _drained(recording: Recording, server: str, requests: Sequence[Request]) -> 
     return f"{gone}: meanwhile {sent} still went to it, over connections that they already had{fate}."
 
 
-def seconds(time: float) -> str:
-    """ "0.25 s", "14.2 s", "1,240 s"."""
-    return f"{time:.2f} s" if 0 < time < 1 else f"{time:.1f} s" if time < 1000 else f"{time:,.0f} s"
+def seconds(time: float, speed: float = 1.0) -> str:
+    """ "0.25 s", "14.2 s", "1,240 s"; "14.2 box s" where a real second is `speed` of the box's."""
+    number = f"{time:.2f}" if 0 < time < 1 else f"{time:.1f}" if time < 1000 else f"{time:,.0f}"
+    return f"{number} s" if speed == 1 else f"{number} box s"
 
 
 def plural(count: int, thing: str) -> str:

@@ -118,7 +118,7 @@ def _wait(window: Window, lost: Sequence[Explained], worst: float, config: LabCo
 def _step(server: str, cause: Cause, lost: Sequence[Explained], history: History) -> str:
     if cause is Cause.NO_SERVER:
         return _overlap(lost, history)
-    if cause in (Cause.SERVER_ERROR, Cause.SERVER_SLOW):
+    if cause in (Cause.SERVER_ERROR, Cause.SERVER_HUNG, Cause.SERVER_SLOW):
         return _ready(server, cause, lost, history)
     return _STEPS.get(cause, "{count} can't be explained: please report this, with the captures").format(
         server=server,

@@ -41,6 +41,8 @@ class Cause(Enum):
     STUCK_SESSION = "session stuck on a server already stopped"
     HEALTH_WINDOW = "new flow in the health window"
     VIP_DOWN = "VIP down"
+    FILTERED = "refused or dropped by the server's own packet filter"
+    NO_DSR_RULE = "server without its DSCP rule"
     UNREACHABLE = "server off the network"
     STOPPED_IN_HAND = "server stopped with the request in hand"
     CLOSED_UNDER_WAY = "server closed while the request was on the wire"
@@ -48,7 +50,8 @@ class Cause(Enum):
     NO_SERVER = "no server bound"
     BOX_DOWN = "box down"
     SERVER_ERROR = "answered with an error by a server in service"
-    SERVER_SLOW = "server in service did not answer in time"
+    SERVER_HUNG = "server hung: it took the request and did not answer"
+    SERVER_SLOW = "server in service answered late"
     PATH_SLOW = "slow on the way"
     CLIENT_SLOW = "slow in the client itself"
     UNEXPLAINED = "unexplained"
@@ -268,7 +271,7 @@ def _silent(attempt: Attempt, history: History) -> tuple[Cause, str]:
     if why:
         text = f"{server} took a new connection and did not answer: {why}{_window(attempt, history)}"
         return Cause.HEALTH_WINDOW, text
-    return Cause.SERVER_SLOW, f"{server} took it over {_what(attempt)} and did not answer"
+    return Cause.SERVER_HUNG, f"{server} took it over {_what(attempt)} and did not answer"
 
 
 def _not_forwarded(attempt: Attempt, history: History) -> tuple[Cause, str]:

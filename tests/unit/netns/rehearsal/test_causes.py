@@ -168,7 +168,7 @@ def test_request_that_a_server_in_service_takes_and_does_not_answer_is_the_serve
     story = Story()
     story.connection(40001, "rs2").open(5).ask(25.0, "curl-1.4").took(25.003, "curl-1.4")
     story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT, reused=True)
-    assert only(story).cause is Cause.SERVER_SLOW
+    assert only(story).cause is Cause.SERVER_HUNG
 
 
 def test_request_that_a_server_being_taken_out_does_not_answer_is_a_stuck_session() -> None:
