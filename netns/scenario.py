@@ -28,7 +28,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lb.config import parse
-from netns import lifecycle, state
+from netns import lifecycle, speeds, state
 from netns.clients.kinds import missing, parse_clients
 from netns.config import LabConfig
 from netns.errors import LabError, MissingError
@@ -37,7 +37,6 @@ from netns.recording import Recording
 from netns.run import GaveUp, Run
 
 FOLDER = Path(__file__).parent / "scenarios"
-SPEED = 20.0
 
 Choices = tuple[str, ...]
 Settings = Mapping[str, Any]
@@ -110,7 +109,7 @@ def load(path: Path) -> Scenario:
 def play(
     scenario: Scenario,
     *,
-    speed: float = SPEED,
+    speed: float = speeds.SCENARIO,
     clients: str | None = None,
     given: Mapping[str, str] | None = None,
     seed: int,

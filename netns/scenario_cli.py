@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from netns import speeds
+
 if TYPE_CHECKING:
     from netns.recording import Recording
     from netns.scenario import Scenario
@@ -52,7 +54,7 @@ def list_command(as_json: bool) -> None:
 
 
 @scenario.command()
-@click.option("--speed", type=click.FloatRange(1, 100), default=20.0, show_default=True)
+@click.option("--speed", type=click.FloatRange(1, 100), default=speeds.SCENARIO, show_default=True)
 @click.option("--clients", help="curl:20,curl-new:5,curl-download:2,idle:50; default: the scenario's own.")
 @click.option(
     "--set", "given", multiple=True, metavar="KEY=VALUE", help="A setting: stop=graceful|abrupt|kill, …"

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from lb.config import parse
-from netns import lifecycle
+from netns import lifecycle, speeds
 from netns.clients.drivers.curl import LARGE, LARGE_RATE
 from netns.config import LabConfig
 from netns.errors import LabError
@@ -30,7 +30,6 @@ from netns.stop_pattern import StopPattern, stop_pattern
 from netns.web import StopSignal
 
 NAME = "stops"
-SPEED: Final = 20.0
 
 IDLE, BUSY, NEW, DOWNLOADS = 8, 2, 1, 3
 """Clients of each server: idle connections; busy ones; clients that open one for each request; downloads."""
@@ -100,7 +99,7 @@ def configuration(kinds: Sequence[str], name: str = NAME) -> LabConfig:
                 }
             )
     servers = [{"name": kind, "web": kind} for kind in kinds]
-    document = {"name": name, "speed": SPEED, "server": servers, "virtual_server": services}
+    document = {"name": name, "speed": speeds.SCENARIO, "server": servers, "virtual_server": services}
     return parse(LabConfig, document, "the lab of the measurement")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lb.config import parse
-from netns import lifecycle, observe, state, wire
+from netns import lifecycle, observe, speeds, state, wire
 from netns.clients.behaviour.driven import Driven, Failing
 from netns.clients.behaviour.endings import BYSTANDER, Ending, ending_of
 from netns.clients.kinds import Kind
@@ -28,7 +28,6 @@ from netns.place import Say
 from netns.recording import Outcome
 from netns.wire import Segment
 
-SPEED = 20.0
 STEP_S = 60.0
 """Real seconds within which a step must be done, on a busy machine."""
 POLL_S = 0.02
@@ -129,7 +128,7 @@ def _lab(name: str, say: Say) -> Iterator[Lab]:
         "dscp": 10,
         "health_check": {"timeout_s": 10},
     }
-    document = {"name": name, "speed": SPEED, "offload": False, "virtual_server": [service]}
+    document = {"name": name, "speed": speeds.SCENARIO, "offload": False, "virtual_server": [service]}
     with ExitStack() as held:
         held.callback(lifecycle.down, name)
         lab = lifecycle.up(parse(LabConfig, document, "the lab to measure clients in"), say=say)
