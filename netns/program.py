@@ -58,7 +58,7 @@ def start(lab: Place, node: str, role: str, argv: Sequence[str]) -> Program:
     directory = lab.directory / "programs"
     directory.mkdir(exist_ok=True)
     log = directory / f"{role.replace(' ', '-')}.log"
-    log.touch()
+    log.write_bytes(b"")  # an earlier run's program of that name is none of this one's business
 
     where, record = lab.network(node).path, partial(lab.keep, role)
     running = process.spawn(where, argv, log=log, record=record, env=web.environment())

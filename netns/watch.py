@@ -20,12 +20,14 @@ SHARE = 5
 class Watch:
     """Runs from start() to stop(). The lists only grow, so they may be read meanwhile."""
 
-    def __init__(self, lab: Place, at: Callable[[float], float]) -> None:
-        """`at` turns CLOCK_MONOTONIC seconds into the run's time."""
+    def __init__(self, lab: Place, at: Callable[[float], float], *, since: int) -> None:
+        """`at` turns CLOCK_MONOTONIC seconds into the run's time; `since` is the number of the box's last
+        event before the run."""
         self.events: list[dict[str, Any]] = []
         self.samples: list[ServerSample] = []
         self._lab = lab
         self._at = at
+        self._since = since
         self._over = threading.Event()
         self._failure: Exception | None = None
         self._threads = [
@@ -50,7 +52,7 @@ class Watch:
     def catch_up(self, last_event: int, timeout_s: float = 10.0) -> None:
         """Wait until the box's event of that number is here."""
         deadline = time.monotonic() + timeout_s
-        while last_event and (not self.events or self.events[-1]["id"] < last_event):
+        while last_event > self._since and (not self.events or self.events[-1]["id"] < last_event):
             self.check()
             if time.monotonic() > deadline:
                 raise LabError(f"the box's event {last_event} has not come in {timeout_s:g} s")
@@ -70,7 +72,7 @@ class Watch:
                 self._failure = error
 
     def _follow(self) -> None:
-        for event in self._lab.box.events(follow=True):
+        for event in self._lab.box.events(since=self._since, follow=True):
             self.events.append(event)
 
     def _sample(self) -> None:
