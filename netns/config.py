@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path, PurePosixPath
 from signal import Signals
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import (
@@ -37,6 +38,7 @@ from lb.config import (
     VirtualServer,
     parse,
 )
+from netns.speeds import OWN_COMMAND
 from netns.topology import server_addresses
 
 RESERVED = re.compile(r"router|box|client\d*|lo|all|default")
@@ -54,6 +56,15 @@ ServerName = Annotated[
 ]
 """A server's name is also its interface's at the router: at most 15 characters (IFNAMSIZ)."""
 
+
+SHORT: Final = {
+    "retries": "health_check.retries",
+    "interval": "health_check.interval_s",
+    "timeout": "health_check.timeout_s",
+    "aging": "aging_s",
+    "reset": "reset_on_port_fail.enabled",
+}
+"""Names for the settings of a virtual server that are changed most; any other key goes by its path."""
 
 WebKind = Literal["nginx", "apache", "gunicorn", "uvicorn", "node", "builtin"]
 """The kinds of web server that the lab knows (netns/web)."""
@@ -169,7 +180,7 @@ class LabConfig(Strict):
     """A whole `lab.toml`."""
 
     name: Name = "l4lab"
-    speed: Annotated[float, Field(ge=1, le=100)] = 1.0
+    speed: Annotated[float, Field(ge=1, le=100)] = OWN_COMMAND
     subnet: IPv4Network = Field(
         IPv4Network("10.80.0.0/16"), description="the links' subnets are carved from it"
     )
@@ -289,3 +300,21 @@ def _placed(config: LabConfig, base: Path) -> LabConfig:
         for server in config.server
     )
     return config.model_copy(update={"server": servers})
+
+
+def with_settings(config: LabConfig, changes: Mapping[str, Any]) -> LabConfig:
+    """The lab with settings of every virtual server changed, by SHORT names or paths; ConfigError for what is
+    not allowed."""
+    document = config.model_dump(mode="json", exclude_unset=True)
+    services = [one.model_dump(mode="json", exclude_unset=True) for one in config.virtual_server]
+    for key, value in changes.items():
+        *path, last = SHORT.get(key, key).split(".")
+        for service in services:
+            table = service
+            for name in path:
+                table = table.setdefault(name, {})
+            table[last] = value
+    source = f"the lab with {', '.join(f'{key} = {value}' for key, value in changes.items())}"
+    changed = parse(LabConfig, {**document, "virtual_server": services}, source)
+    changed.box_config(source)
+    return changed

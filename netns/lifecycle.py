@@ -6,11 +6,15 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
+from typing import Any, Final
 
+from lb.config import parse
 from netns import apply, box, process, state, web
-from netns.config import LabConfig
+from netns.config import LabConfig, load, with_settings
 from netns.errors import LabError, MissingError
 from netns.lab import Lab
 from netns.place import Say, quiet
@@ -20,6 +24,9 @@ from netns.topology import plan
 
 PROGRAMS = {"nft": "nftables", "nsenter": "util-linux", "setsid": "util-linux"}
 """What `up` can't do without, and the Debian packages it is in."""
+
+DEFAULT_NAME: Final = "l4lab"
+"""The lab's name unless told otherwise."""
 
 STOP_S = 5.0
 """How long a process may take to end by SIGTERM before it gets SIGKILL."""
@@ -90,18 +97,65 @@ def require_root() -> None:
 
 def _already(existing: State, asked: LabConfig, say: Say) -> Lab:
     lab = open_lab(existing.name)
-    wanted = asked.model_dump(mode="json")
-    different = [key for key, value in wanted.items() if existing.asked.get(key) != value]
-    if different:
-        raise LabError(
-            f"the lab {existing.name!r} is up with another configuration ({', '.join(different)}): "
-            f"`l4lab down --name {existing.name}` first"
-        )
+    _refuse_contradictions(asked, existing)
     problems = look(existing).problems
     if problems:
         raise LabError(f"the lab {existing.name!r} is up already, but not whole: " + "; ".join(problems))
     say(f"the lab {existing.name!r} is up already")
     return lab
+
+
+def wanted(file: Path | None, *, name: str | None, settings: Mapping[str, float | None]) -> LabConfig:
+    """The configuration to rehearse with: of the file, else of the lab that is up, else the default lab's.
+
+    `settings` that are not None go over it: "speed", and those of netns/config.py: with_settings. LabError
+    where they contradict a lab that is up, ConfigError for what can't be.
+    """
+    given = {key: value for key, value in settings.items() if value is not None}
+    speed = given.pop("speed", None)
+    made = state.read(name or DEFAULT_NAME) if file is None else None
+    if made is None:
+        config = load(file, name=name, speed=speed)
+        made = state.read(config.name)
+    else:
+        changed = {} if speed is None else {"speed": speed}
+        config = parse(LabConfig, {**made.asked, **changed}, f"the lab {made.name!r}")
+    if given:
+        config = with_settings(config, given)
+    if made is None:
+        return config
+    _refuse_contradictions(config, made)
+    return parse(LabConfig, made.asked, f"the lab {made.name!r}")
+
+
+def _refuse_contradictions(asked: LabConfig, made: State) -> None:
+    """LabError where the lab was made otherwise than is asked for now; what is not asked for is no matter."""
+    different = _contradictions(asked.model_dump(mode="json", exclude_unset=True), made.asked)
+    if different:
+        raise LabError(
+            f"the lab {made.name!r} is up with other settings ({'; '.join(different)}): "
+            f"`l4lab down --name {made.name}` first, or ask for nothing else"
+        )
+
+
+def _contradictions(asked: Any, made: Any, path: str = "") -> list[str]:
+    """Where what is asked for is not so, in words: "speed is 10, not 1"."""
+    if isinstance(asked, dict) and isinstance(made, dict):
+        return [
+            text
+            for key, value in asked.items()
+            for text in _contradictions(value, made.get(key), f"{path}.{key}" if path else key)
+        ]
+    if isinstance(asked, list) and isinstance(made, list) and len(asked) == len(made):
+        return [
+            text
+            for number, (one, other) in enumerate(zip(asked, made, strict=True))
+            for text in _contradictions(one, other, f"{path}[{number}]")
+        ]
+    if asked == made:
+        return []
+    plain = not isinstance(asked, dict | list) and not isinstance(made, dict | list)
+    return [f"{path} is {made}, not {asked}" if plain else f"{path} differs"]
 
 
 def _make(config: LabConfig, asked: LabConfig, say: Say) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from netns.errors import Gone
@@ -70,6 +71,17 @@ def counters(lab: Place, node: str) -> Counter[str]:
 def parse_counters(text: str) -> Counter[str]:
     rows = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
     return Counter({row[0]: int(row[1]) for row in rows})
+
+
+def cpu_waited_s() -> float | None:
+    """Seconds since boot in which some task of this machine waited for a CPU (/proc/pressure/cpu); None where
+    the kernel does not count them."""
+    try:
+        text = Path("/proc/pressure/cpu").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^some .*total=(\d+)", text, re.MULTILINE)
+    return int(found[1]) / 1e6 if found else None
 
 
 def served(lab: Place, server: str) -> list[Served]:

@@ -108,7 +108,7 @@ def members(process: Process) -> list[int]:
             if stat.session == process.pid
             and stat.started >= process.started
             and not stat.zombie
-            and process.netns in (ANYWHERE, _netns(pid))
+            and process.netns in (ANYWHERE, network(pid))
         ),
         key=lambda pid: pid != process.pid,
     )
@@ -191,14 +191,20 @@ def adopted(inodes: Collection[int]) -> list[int]:
     Those of a subreaper (prctl(2), PR_SET_CHILD_SUBREAPER) are whatever its descendants left behind.
     """
     mine = os.getpid()
-    return [pid for pid, stat in _all() if stat.parent == mine and not stat.zombie and _netns(pid) in inodes]
+    return [pid for pid, stat in _all() if stat.parent == mine and not stat.zombie and network(pid) in inodes]
+
+
+def name(pid: int) -> str:
+    """The program's name; "" when there is no such process."""
+    stat = _stat(pid)
+    return stat.name if stat is not None else ""
 
 
 def in_namespace(inode: int) -> list[tuple[int, str]]:
     """Pid and name of whatever runs in the namespace with that inode number."""
     found = []
     for pid, stat in _all():
-        if not stat.zombie and _netns(pid) == inode:
+        if not stat.zombie and network(pid) == inode:
             found.append((pid, stat.name))
     return found
 
@@ -238,7 +244,8 @@ def _all() -> Iterator[tuple[int, _Stat]]:
                 yield pid, stat
 
 
-def _netns(pid: int) -> int | None:
+def network(pid: int) -> int | None:
+    """The inode number of its network namespace; None when it is gone."""
     try:
         return os.stat(f"/proc/{pid}/ns/net").st_ino
     except OSError:

@@ -5,6 +5,7 @@ Times are box seconds since the run began, unless a name says otherwise. `Record
 
 from __future__ import annotations
 
+import signal
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -48,6 +49,34 @@ class Request:
     id: str = ""
     """Names the request on the wire, as the query of its URL ("/?urllib3-3.17"): its attempts are found in
     the captures by it, whatever the client says of ports and retries. "" for clients that send none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientGroup:
+    """Clients that were started together, and what they were told. Times are real."""
+
+    name: str
+    """Its clients are NAME-1, NAME-2, …"""
+    kind: str
+    service: str
+    """The virtual server that they ask."""
+    count: int
+    rate: float
+    """Requests a second of each."""
+    max_time_s: float
+    """For a request."""
+    paced: bool = True
+    """They make requests at their rate without being told, and log each within seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """A server's processes or files were other ones than at the look before."""
+
+    time: float
+    server: str
+    what: str
+    """ "processes" or "files"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +128,52 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """A stretch in which a deploy's command had the rehearsal wait for it: L4LAB_SLEEP or L4LAB_WAIT."""
+
+    what: str
+    """ "sleep 21", "wait FAILED"."""
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
+class Deploy:
+    """One run of the user's command."""
+
+    server: str
+    """"" when it was for the whole fleet."""
+    command: tuple[str, ...]
+    began: float
+    ended: float
+    exit_code: int | None
+    """None when it did not end by itself; negative for a signal's number."""
+    output: str
+    """The end of what it wrote."""
+    real_s: float = 0.0
+    """Real seconds that it took."""
+    outside_s: float = 0.0
+    """Real seconds of these that it did not spend in L4LAB_SLEEP and L4LAB_WAIT: no speed shortens them."""
+    waits: tuple[Wait, ...] = ()
+
+    @property
+    def who(self) -> str:
+        return f"{self.server}'s command" if self.server else "The command"
+
+    @property
+    def succeeded(self) -> bool:
+        return self.exit_code == 0
+
+    @property
+    def verdict(self) -> str:
+        if self.exit_code is None:
+            return "did not end and was stopped"
+        if self.exit_code < 0:
+            return f"was killed by {signal.Signals(-self.exit_code).name}"
+        return f"exit {self.exit_code}"
+
+
+@dataclass(frozen=True, slots=True)
 class Expectation:
     """What a run must show, and what it showed."""
 
@@ -131,6 +206,9 @@ class Recording:
     """Whatever else was measured, by name: resets per second, percentiles, …"""
     changes: tuple[Change, ...] = ()
     """What servers began and ceased to be, where they were watched."""
+    groups: tuple[ClientGroup, ...] = ()
+    touches: tuple[Touch, ...] = ()
+    """What servers were seen to be changed by, beside `changes`, where that was watched."""
     captures: tuple[str, ...] = ()
     """File names, beside result.json."""
     versions: dict[str, str] = field(default_factory=dict)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,10 @@ def _say(message: str) -> None:
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option(
-    "-f", "--file", type=click.Path(path_type=Path), help="The lab's TOML file; none: the default lab."
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path),
+    help="The lab's TOML file.  [default: the lab that is up, or the default lab]",
 )
 @click.option("--name", envvar="L4LAB_NAME", help="The lab's name.  [default: that of the file, or l4lab]")
 @click.option(
@@ -40,13 +44,39 @@ def _say(message: str) -> None:
     help="Where: in a lab, or on a compose project that is up (docs/docker.md).",
 )
 @click.option(
-    "--project", envvar="COMPOSE_PROJECT_NAME", help="With --on docker: which; none: the one that has a box."
+    "--project",
+    envvar="COMPOSE_PROJECT_NAME",
+    help="With --on docker: which project.  [default: the one with a box]",
 )
 @click.option("--servers", metavar="rs1,rs2", help="The servers to deploy, in order.  [default: all]")
-@click.option("--clients", metavar="KIND:COUNT,…", help="Keep-alive clients.  [default: some of each kind]")
-@click.option("--speed", type=click.FloatRange(1, 100), help="Divides every time of the box.  [default: 1]")
+@click.option(
+    "--clients",
+    metavar="KIND:COUNT[@VIRTUAL-SERVER],…",
+    help="Keep-alive clients.  [default: some of each kind, on each virtual server of a deployed server]",
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(1, 100),
+    help="Divide every time of the box by it. The command's own time stays real: above 1 a run that loses "
+    "nothing is inconclusive unless the command waits by L4LAB_SLEEP and L4LAB_WAIT.  "
+    "[default: the lab's, or 1]",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="S",
+    help="Health check interval of every virtual server, in box seconds.",
+)
+@click.option("--retries", type=click.IntRange(0), metavar="N", help="Health check retries, likewise.")
 @click.option("--parallel", type=click.IntRange(1), default=1, show_default=True, help="Servers at a time.")
-@click.option("--timeout", type=float, default=900.0, show_default=True, help="Real seconds for a command.")
+@click.option(
+    "--timeout",
+    type=float,
+    default=900.0,
+    show_default=True,
+    metavar="S",
+    help="Real seconds before a command counts as hung.",
+)
 @click.option(
     "--sweep",
     type=click.IntRange(2),
@@ -59,11 +89,24 @@ def _say(message: str) -> None:
     metavar="KEY=A,B",
     help="With --sweep: also with these settings: retries, interval, timeout, aging, reset, or a path.",
 )
-@click.option("--allow-lost", type=click.IntRange(0), default=0, show_default=True, metavar="N")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="CAUSE[:N]",
+    help="Accept losses of this cause, at most N if given: --allow closed_under_way. May be repeated.",
+)
+@click.option(
+    "--allow-lost",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Accept N more losses, of any cause.",
+)
 @click.option(
     "--report",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="A directory for report.html, result.json and the captures.",
+    type=click.Path(path_type=Path),
+    help="Write report.html, result.json and the captures to this directory.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -75,39 +118,54 @@ def rehearse(
     servers: str | None,
     clients: str | None,
     speed: float | None,
+    interval: float | None,
+    retries: int | None,
     parallel: int,
     timeout: float,
     sweep: int | None,
     vary: tuple[str, ...],
+    allow: tuple[str, ...],
     allow_lost: int,
     report: Path | None,
     as_json: bool,
     command: tuple[str, ...],
 ) -> None:
-    """Run COMMAND for each server in turn, under load, and say which requests are lost and why.
+    """Run COMMAND under load, and say which requests are lost and why.
 
-    l4lab rehearse --speed 20 -- ./deploy.sh {server}
+    l4lab rehearse --allow closed_under_way -- ./deploy.sh {server}
 
-    {server} stands for the server's name. The command runs on this host; its environment has L4LAB_SERVER,
-    L4LAB_ROOT (the web root), L4LAB_HEALTH (the health file), L4LAB_EXEC (a prefix that runs a command on the
-    server), and the commands $L4LAB_WEB stop|start, $L4LAB_WAIT FAILED|ACTIVE, $L4LAB_SLEEP BOX-SECONDS.
+    With {server} the command runs for each server in turn, and {server} stands for its name. Without, it runs
+    once and takes out servers in its own order (an Ansible play, Capistrano, a loop over ssh).
 
-    Exit 0 when no more than --allow-lost requests were lost and each command succeeded, else 1.
+    The command runs on this host. Its environment has L4LAB_SERVER, L4LAB_ROOT (the web root), L4LAB_HEALTH
+    (the health file), L4LAB_EXEC (a prefix that runs a command on the server), and the commands $L4LAB_WEB
+    stop|start, $L4LAB_WAIT FAILED|ACTIVE, $L4LAB_SLEEP BOX-SECONDS; without {server}: L4LAB_SERVERS, and
+    $L4LAB_NODES/SERVER/web, wait, sleep, exec and env for each of them.
+
+    Exit codes: 0 ok; 1 requests were lost; 6 the command failed, or left a server out of service; 7 requests
+    were lost before the deploy began; 8 inconclusive.
     """
     from lb.config import ConfigError
     from netns.rehearsal.deploy import find
     from netns.rehearsal.order import ordered
+    from netns.rehearsal.terms import Terms, allowed_causes
 
     words = command[1:] if command[0] == "--" else command
     if not words:
         raise click.MissingParameter(param_type="argument", param_hint="COMMAND")
     if vary and sweep is None:
         raise click.UsageError("--vary needs --sweep N")
-    if on == "docker" and (file or name or speed or vary):
-        raise click.UsageError("--file, --name, --speed and --vary are for a lab: a project is what it is")
+    settings = {"speed": speed, "interval": interval, "retries": retries}
+    if on == "docker" and (file or name or vary or any(one is not None for one in settings.values())):
+        raise click.UsageError(
+            "--file, --name, --speed, --interval, --retries and --vary are for a lab: a project is what it is"
+        )
     find(words)
+    if report is not None:
+        _writable(report)
     try:
-        with _where(on, project, file, name, speed) as where:
+        terms = Terms(allow_lost, allowed_causes(allow))
+        with _where(on, project, file, name, settings) as where:
             order = ordered(
                 where.config,
                 words,
@@ -115,19 +173,43 @@ def rehearse(
                 clients=clients,
                 parallel=parallel,
                 timeout_s=timeout,
-                allow_lost=allow_lost,
+                terms=terms,
                 say=_say,
             )
+            _say(_clock(where.config.speed))
             if sweep is None:
-                passed = _tell(_rehearse(where, where.config, order, report), report, as_json)
+                code = _tell(_rehearse(where, where.config, order, report), report, as_json)
             else:
-                passed = _sweep(where, order, sweep, vary, report, as_json)
+                code = _sweep(where, order, sweep, vary, report, as_json)
     except ConfigError as error:
         _say(str(error))
         click.get_current_context().exit(BAD_CONFIG)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    click.get_current_context().exit(0 if passed else 1)
+    click.get_current_context().exit(code)
+
+
+def _clock(speed: float) -> str:
+    """Which speed is in force, and whose seconds those are that are printed."""
+    if speed == 1:
+        return "speed 1: the box's seconds are real ones"
+    return (
+        f"speed {speed:g}: a real second is {speed:g} of the box's; times are box seconds (box s) unless "
+        "they say real. The command's own time stays real"
+    )
+
+
+def _writable(report: Path) -> None:
+    """LabError when the report can't be written there, before anything else is done."""
+    try:
+        report.mkdir(parents=True, exist_ok=True)
+        probe = report / ".l4lab"
+        probe.write_bytes(b"\0" * 4096)
+        probe.unlink()
+    except OSError as error:
+        raise LabError(
+            f"--report {report}: {error.strerror}; choose a directory that can be written"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +223,18 @@ class Where:
 
 @contextmanager
 def _where(
-    on: str, project: str | None, file: Path | None, name: str | None, speed: float | None
+    on: str, project: str | None, file: Path | None, name: str | None, settings: Mapping[str, float | None]
 ) -> Iterator[Where]:
+    from netns import lifecycle
+
     if on == "docker":
-        from netns import lifecycle
         from netns.docker.lifecycle import opened
 
         lifecycle.require_root()
         with opened(project, say=_say) as lab:
             yield Where(lab.config, lambda _: nullcontext((lab, True)))
         return
-    from netns.config import load
-
-    yield Where(load(file, name=name, speed=speed), _lab)
+    yield Where(lifecycle.wanted(file, name=name, settings=settings), _lab)
 
 
 def _rehearse(where: Where, config: LabConfig, order: Order, report: Path | None) -> Rehearsal:
@@ -170,19 +251,12 @@ def _sweep(
     vary: Sequence[str],
     report: Path | None,
     as_json: bool,
-) -> bool:
-    """Rehearse at `count` moments of the interval, with each combination of settings; whether all passed."""
+) -> int:
+    """Rehearse at `count` moments of the interval, with each combination of settings; the exit code."""
     from netns import report as reports
     from netns import state
-    from netns.rehearsal.sweep import (
-        Combination,
-        Repetition,
-        Sweep,
-        phases,
-        variations,
-        with_settings,
-        worst_of,
-    )
+    from netns.config import with_settings
+    from netns.rehearsal.sweep import Combination, Repetition, Sweep, phases, variations, worst_of
 
     config = where.config
     if where.lab is _lab and state.read(config.name) is not None:
@@ -198,31 +272,41 @@ def _sweep(
             name = f"{words.replace(' ', ',') or 'run'}-{number:02}"
             directory = report / name if report is not None else None
             found = _rehearse(where, lab, replace(order, phase_s=phase_s), directory)
-            if directory is not None:
-                reports.write(found.recording, directory, found)
-            repetitions.append(Repetition.of(found, phase_s, name if directory is not None else ""))
+            written = directory is not None and _write(
+                partial(reports.write, found.recording, directory, found)
+            )
+            repetitions.append(Repetition.of(found, phase_s, name if written else ""))
         combinations.append(Combination(varied, interval_s, worst_of(lab, order.servers), tuple(repetitions)))
     swept = Sweep(order.command, config.speed, tuple(combinations))
-    if report is not None:
-        _say(f"{reports.write_sweep(swept, report)}: the sweep, and a report of each rehearsal")
+    if report is not None and _write(partial(reports.write_sweep, swept, report)):
+        _say(f"{report}: the sweep, and a report of each rehearsal")
     if as_json:
         click.echo(json.dumps(swept.as_json(), default=str))
     else:
         _render(lambda verdict, console: verdict.render_sweep(swept, console))
-    return swept.passed
+    return swept.verdict.exit_code
 
 
-def _tell(found: Rehearsal, report: Path | None, as_json: bool) -> bool:
+def _tell(found: Rehearsal, report: Path | None, as_json: bool) -> int:
     from netns import report as reports
 
-    if report is not None:
-        reports.write(found.recording, report, found)
-        _say(f"{report}: result.json, report.html, {', '.join(found.recording.captures)}")
+    if report is not None and _write(partial(reports.write, found.recording, report, found)):
+        _say(f"{report}: {', '.join(('report.html', 'result.json', *found.recording.captures))}")
     if as_json:
         click.echo(json.dumps(found.as_json(), default=str))
     else:
         _render(lambda verdict, console: verdict.render(found, console))
-    return found.passed
+    return found.judgement.verdict.exit_code
+
+
+def _write(write: Callable[[], object]) -> bool:
+    """Whether a report could be written; what a disk refuses is said, and no reason for no verdict."""
+    try:
+        write()
+    except OSError as error:
+        _say(f"warning: the report is not whole: {error}")
+        return False
+    return True
 
 
 def _render(show: Callable[[Any, Any], None]) -> None:
@@ -230,7 +314,7 @@ def _render(show: Callable[[Any, Any], None]) -> None:
 
     from netns import verdict
 
-    show(verdict, Console(highlight=False))
+    show(verdict, Console(highlight=False, soft_wrap=True))
 
 
 @contextmanager

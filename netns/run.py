@@ -21,10 +21,11 @@ from netns.clients.group import Clients, start_clients
 from netns.clients.kinds import KINDS, Wanted
 from netns.clients.log import Ended, Volume
 from netns.clients.order import MAX_TIME_S, POST_EVERY, RATE, Order
+from netns.config import LabVirtualServer
 from netns.errors import LabError
 from netns.observe import Served
 from netns.place import Place, Recorder, Say
-from netns.recording import Change, Expectation, Outcome, Recording, Request, Step
+from netns.recording import Change, ClientGroup, Expectation, Outcome, Recording, Request, Step, Touch
 from netns.run_clock import RunClock
 from netns.topology import Role
 from netns.watch import Watch
@@ -69,6 +70,7 @@ class Run:
         self._wanted = clients
         self._say = say
         self._groups: list[Clients] = []
+        self.groups: list[ClientGroup] = []
         self._held = ExitStack()
         self._segments: dict[str, list[Segment]] = {}
         self._ended = 0.0
@@ -91,7 +93,8 @@ class Run:
             for node in self.lab.plan.nodes
             if node.role is not Role.ROUTER
         }
-        self._watch = Watch(self.lab, self.clock.monotonic)
+        since = self.lab.box.stats()["last_event"]
+        self._watch = Watch(self.lab, self.clock.monotonic, since=since)
         self._held.callback(self._watch.stop)
         self._watch.start()
 
@@ -117,6 +120,7 @@ class Run:
         settings: dict[str, Any],
         captures: bool,
         changes: tuple[Change, ...] = (),
+        touches: tuple[Touch, ...] = (),
     ) -> Recording:
         """All that was recorded until now; the run ends with it. `captures`: their files are kept."""
         self.finish()
@@ -130,6 +134,7 @@ class Run:
             servers=tuple(node.name for node in self.lab.plan.servers),
             settings=settings,
             steps=tuple(self.steps),
+            groups=tuple(self.groups),
             events=tuple(self.events()),
             requests=tuple(sorted(self.requests, key=lambda request: request.started)),
             samples=tuple(self.samples),
@@ -137,6 +142,7 @@ class Run:
             figures=self.figures,
             versions=self._versions,
             changes=changes,
+            touches=touches,
             captures=tuple(one.path.name for one in self.captures.values()) if captures else (),
         )
 
@@ -159,9 +165,13 @@ class Run:
     # Clients
 
     def start_clients(self, service: str | None = None, *, rate: float = RATE) -> None:
-        """Start the clients that the run was asked to have; `rate` is each one's, per real second."""
+        """Start the clients that the run was asked to have; `rate` is each one's, per real second.
+
+        `service` is the virtual server of those that name none.
+        """
         for wanted in self._wanted:
-            self.start_group(wanted.kind.name, wanted.count, service, rate=rate)
+            asked = wanted.service or service
+            self.start_group(wanted.kind.name, wanted.count, asked, name=wanted.group, rate=rate)
 
     def start_group(
         self,
@@ -177,11 +187,15 @@ class Run:
     ) -> Clients:
         """Start clients of a virtual server, the first by default; an idle one has a connection open once it
         has had its first answer. Times are real; `options` are those of the kind's driver."""
-        host, port = self._place(service)
+        asked = self._service(service)
+        host, port = str(asked.vip), asked.port
         order = Order(host, port, name or kind, count, rate, max_time_s, post_every)
         self._step(f"{count} {order.client} clients {'connect' if kind == 'idle' else 'start'}", "client")
         started = start_clients(self.lab, "client", KINDS[kind], order, options)
         self._groups.append(started)
+        self.groups.append(
+            ClientGroup(order.client, kind, asked.name, count, rate, max_time_s, paced=KINDS[kind].asks_on)
+        )
         return started
 
     def ask(self, group: Clients, within_s: float = 60) -> list[Request]:
@@ -234,6 +248,11 @@ class Run:
 
         self.wait_until("every client has had an answer", all_answered, within_s)
 
+    def silent(self) -> set[str]:
+        """The clients that log answers and have logged none."""
+        expected = {name for group in self._groups if group.kind.answered for name in group.names}
+        return expected - {request.client for request in self.requests}
+
     def wait_until_connected(self, within_s: float = 120) -> None:
         """Return when each client that keeps its connection has one."""
         keep = {name for group in self._groups if group.kind.keeps for name in group.names}
@@ -244,9 +263,12 @@ class Run:
     def _of(self, group: Clients) -> list[Request]:
         return self.requests_of(group.name)
 
-    def _place(self, service: str | None) -> tuple[str, int]:
+    def _service(self, name: str | None) -> LabVirtualServer:
         services = self.lab.config.virtual_server
-        chosen = services[0] if service is None else next(one for one in services if one.name == service)
+        return services[0] if name is None else next(one for one in services if one.name == name)
+
+    def _place(self, service: str | None) -> tuple[str, int]:
+        chosen = self._service(service)
         return str(chosen.vip), chosen.port
 
     # What is done
@@ -468,7 +490,8 @@ class Run:
 
     def served(self, server: str) -> list[Served]:
         """What the server has answered to clients, by its access log, in the run's time."""
-        return [replace(row, time=self.clock.unix(row.time)) for row in observe.served(self.lab, server)]
+        rows = [replace(row, time=self.clock.unix(row.time)) for row in observe.served(self.lab, server)]
+        return [row for row in rows if row.time >= 0]  # its log may be older than the run
 
     def segments(self, node: str) -> list[Segment]:
         """The TCP segments seen at the node, but for the box's health checks. The first call ends the run."""

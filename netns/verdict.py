@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -10,34 +12,77 @@ from netns.findings import plural, seconds
 from netns.rehearsal.causes import Cause
 from netns.rehearsal.result import Rehearsal
 from netns.rehearsal.sweep import Sweep, sentence
+from netns.rehearsal.verdict import Verdict
+from netns.rehearsal.window import Window
+from netns.report.deploys import took
 from netns.stop_words import clients_in_words
 
 EXAMPLES = 3
 """Requests told in full of each cause."""
 
 
+_STYLES: Final = {
+    Verdict.OK: "bold green",
+    Verdict.LOST: "bold red",
+    Verdict.FAILED: "bold red",
+    Verdict.ILL: "bold red",
+    Verdict.INCONCLUSIVE: "bold yellow",
+}
+
+
 def render(found: Rehearsal, console: Console) -> None:
-    recording = found.recording
-    console.print(f"\n[bold]{escape(recording.title)}[/bold], speed {recording.speed:g}\n")
+    """The verdict, then the causes, then how it came about."""
+    recording, judgement = found.recording, found.judgement
+    style = _STYLES[judgement.verdict]
+    console.print(f"\n[{style}]{judgement.verdict.value}[/{style}]  {escape(judgement.text)}")
+    for reason in judgement.reasons:
+        if not judgement.text.startswith(reason) and reason not in judgement.text:
+            console.print(f"  • {escape(reason)}.")
+    _advice(found, console)
+    _losses(found, console)
+    _slow(found, console)
+    console.print(f"\n[bold]{escape(recording.title)}[/bold], {_speed(recording.speed)}")
     for deploy in found.deploys:
-        took = seconds(deploy.ended - deploy.began)
-        console.print(f"  {deploy.server}: {deploy.verdict}, {took}", style="" if deploy.succeeded else "red")
-    console.print()
-    for expectation in recording.expectations:
-        mark, style = ("ok    ", "green") if expectation.passed else ("FAILED", "bold red")
-        console.print(f"[{style}]{mark}[/{style}] {escape(expectation.text)}: {escape(expectation.measured)}")
+        who = f"{deploy.server}: " if deploy.server else ""
+        console.print(
+            f"  {who}{deploy.verdict}, {took(deploy, recording.speed)}",
+            style="" if deploy.succeeded else "red",
+        )
+    for window in found.windows:
+        console.print(f"  {escape(_outage(window, recording.speed))}")
     if found.stops:
         console.print("\n[bold]How the servers stopped[/bold]")
         for stop in found.stops:
             console.print(f"  {stop.server} ({stop.kind}): {escape(clients_in_words(stop.pattern))}")
-    _losses(found, console)
-    _slow(found, console)
+
+
+def _speed(speed: float) -> str:
+    return (
+        "speed 1: all times are real"
+        if speed == 1
+        else f"speed {speed:g}: {speed:g} box s pass in a real one"
+    )
+
+
+def _outage(window: Window, speed: float) -> str:
+    """When a server was out of service, and how long the box took to notice."""
+    text = f"{window.server} began to fail its check at {seconds(window.failing, speed)}"
+    if window.stopped is not None:
+        text += f", stopped at {seconds(window.stopped, speed)}"
+    if window.unbound is not None:
+        text += f", was out of the binding list from {seconds(window.unbound, speed)}"
+    if window.bound is not None:
+        text += f" to {seconds(window.bound, speed)}"
+    return text
+
+
+def _advice(found: Rehearsal, console: Console) -> None:
     if found.advice:
         console.print("\n[bold]What would have saved them[/bold]")
-        for cause in dict.fromkeys(advice.cause for advice in found.advice):
-            worst, *others = (advice for advice in found.advice if advice.cause == cause)
-            like = ", ".join(f"{one.server} ({one.lost})" for one in others)
-            console.print(f"  • {escape(worst.text)}.{f' Likewise {like}.' if like else ''}")
+    for cause in dict.fromkeys(advice.cause for advice in found.advice):
+        worst, *others = (advice for advice in found.advice if advice.cause == cause)
+        like = ", ".join(f"{one.server} ({one.lost})" for one in others)
+        console.print(f"  • {escape(worst.text)}.{f' Likewise {like}.' if like else ''}")
 
 
 def render_sweep(swept: Sweep, console: Console) -> None:
@@ -79,7 +124,8 @@ def _losses(found: Rehearsal, console: Console) -> None:
         console.print(f"\n[bold]{count:,} × {cause.value}[/bold]", style=_style(cause))
         for one in lost[:EXAMPLES]:
             name = one.request.id or one.request.client
-            console.print(f"  {seconds(one.request.ended)}  {name} {one.request.method}: {escape(one.text)}")
+            at = seconds(one.request.ended, found.recording.speed)
+            console.print(f"  {at}  {name} {one.request.method}: {escape(one.text)}")
         if len(lost) > EXAMPLES:
             console.print(f"  … and {len(lost) - EXAMPLES} more")
 
@@ -91,7 +137,8 @@ def _slow(found: Rehearsal, console: Console) -> None:
     console.print(f"\n{plural(len(slow), 'request')} answered late")
     for one in slow[:EXAMPLES]:
         name = one.request.id or one.request.client
-        console.print(f"  {seconds(one.request.ended)}  {name}: {one.cause.value}: {escape(one.text)}")
+        at = seconds(one.request.ended, found.recording.speed)
+        console.print(f"  {at}  {name}: {one.cause.value}: {escape(one.text)}")
 
 
 def _style(cause: Cause) -> str:

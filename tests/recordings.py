@@ -166,6 +166,11 @@ DOWN = (
 )
 
 
+def quiet() -> Recording:
+    """Nothing is done, and nothing happens."""
+    return recording("quiet", "Nothing is done", "", Run(ended=20.0).play(), (), (), speed=1.0)
+
+
 def trap(clients: int = 20, rate: float = 1.0, ended: float = 60.0) -> Recording:
     """health-file-only: rs2 is FAILED, and its keep-alive clients stay with it."""
     run = Run(clients, rate, ended, bound=lambda server, time: server != "rs2" or time < FAILED).play()

@@ -48,9 +48,17 @@ class Wanted:
 
     kind: Kind
     count: int
+    service: str = ""
+    """The virtual server that they ask; "" leaves the choice to who starts them."""
+    name: str = ""
+    """The group's; "" is the kind's."""
+
+    @property
+    def group(self) -> str:
+        return self.name or self.kind.name
 
     def __str__(self) -> str:
-        return f"{self.kind.name}:{self.count}"
+        return f"{self.kind.name}:{self.count}{self.service and f'@{self.service}'}"
 
 
 def _python(driver: str, *first: str) -> Callable[[Order], list[str]]:
@@ -127,15 +135,19 @@ KINDS = {kind.name: kind for kind in _ALL}
 
 
 def parse_clients(text: str) -> list[Wanted]:
-    """ "curl:20,urllib3:5"; ValueError with what is allowed."""
+    """ "curl:20,urllib3:5", or "curl:20@api" for clients of the virtual server api; ValueError with what is
+    allowed."""
     found = []
     for part in text.split(","):
-        name, _, number = part.strip().partition(":")
+        wanted, at, service = part.strip().partition("@")
+        name, _, number = wanted.partition(":")
         if name not in KINDS:
             raise ValueError(f"{name!r} is no kind of client: {', '.join(KINDS)} are allowed")
         if not number.isdecimal() or int(number) < 1:
             raise ValueError(f"{part.strip()!r}: a number of clients is missing, as in {name}:20")
-        found.append(Wanted(KINDS[name], int(number)))
+        if at and not service:
+            raise ValueError(f"{part.strip()!r}: the virtual server is missing, as in {wanted}@web")
+        found.append(Wanted(KINDS[name], int(number), service))
     return found
 
 

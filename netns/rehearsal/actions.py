@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from lb.client import BoxError
 from netns.errors import LabError
+from netns.recording import Wait
 from netns.rehearsal.controls import Action
 from netns.run import Run
 from netns.web import StopSignal
@@ -20,11 +24,24 @@ PATIENCE_S: Final = 60.0
 STATES: Final = ("FAILED", "ACTIVE", "SUSPECT")
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a script waits for now; box seconds of the run."""
+
+    what: str
+    since: float
+    until: float
+
+
 class Actions:
     """Of one run; each may be called from a thread of its own."""
 
     def __init__(self, run: Run, over: threading.Event) -> None:
         """`over` is set when nobody is to wait any more."""
+        self.waits: dict[str, list[Wait]] = defaultdict(list)
+        """Those that have ended, by server."""
+        self.asking: dict[str, Asking] = {}
+        """What is being waited for, by server."""
         self._run = run
         self._over = over
 
@@ -53,24 +70,55 @@ class Actions:
             raise LabError(f"L4LAB_WAIT: {'|'.join(STATES)} [SECONDS] is allowed")
         wanted = words[0]
         within_s = _number("L4LAB_WAIT", words[1]) if len(words) == 2 else PATIENCE_S
-        deadline = self._run.now() + within_s
-        while True:
-            try:
-                rows = [row for row in self._run.lab.box.servers() if row["name"] == server]
-            except BoxError as error:
-                raise LabError(f"L4LAB_WAIT: {error}") from error
-            if all(row["state"] == wanted for row in rows):
-                self._run.note(f"the script was told that the box says {wanted}", server)
-                return ""
-            if self._run.now() > deadline or self._over.wait(POLL_S):
-                now = ", ".join(row["state"] for row in rows)
-                raise LabError(f"L4LAB_WAIT: {server} is {now}, not {wanted}, after {within_s:g} s")
+        with self._asked(server, f"wait {wanted}", within_s) as asking:
+            while True:
+                states = self._states(server)
+                if all(state == wanted for state in states):
+                    self._run.note(f"the script was told that the box says {wanted}", server)
+                    return ""
+                if self._run.now() > asking.until or self._over.wait(POLL_S):
+                    now = ", ".join(states)
+                    raise LabError(f"L4LAB_WAIT: {server} is {now}, not {wanted}, after {within_s:g} s")
 
-    def _sleep(self, _: str, words: Sequence[str]) -> str:
+    def _states(self, server: str) -> list[str]:
+        """Of the server, one for each virtual server that it is behind: at least one."""
+        try:
+            rows = self._run.lab.box.servers()
+        except BoxError as error:
+            raise LabError(f"L4LAB_WAIT: {error}") from error
+        found = [row["state"] for row in rows if row["name"] == server]
+        if not found:
+            known = ", ".join(dict.fromkeys(row["name"] for row in rows)) or "no server"
+            raise LabError(f"L4LAB_WAIT: the box has no server {server!r}: it has {known}")
+        return found
+
+    def _sleep(self, server: str, words: Sequence[str]) -> str:
         if len(words) != 1:
             raise LabError("L4LAB_SLEEP: a number of box seconds is allowed")
-        self._over.wait(_number("L4LAB_SLEEP", words[0]) / self._run.speed)
+        span_s = _number("L4LAB_SLEEP", words[0])
+        with self._asked(server, f"sleep {span_s:g}", span_s):
+            self._over.wait(span_s / self._run.speed)
         return ""
+
+    @contextmanager
+    def _asked(self, server: str, what: str, within_s: float) -> Iterator[Asking]:
+        began = self._run.now()
+        asking = self.asking[server] = Asking(what, began, began + within_s)
+        try:
+            yield asking
+        finally:
+            self.asking.pop(server, None)
+            self.waits[server].append(Wait(what, began, self._run.now()))
+
+
+def outside_s(began: float, ended: float, waits: Iterable[Wait]) -> float:
+    """How much of that time is covered by no wait; waits may overlap."""
+    covered, until = 0.0, began
+    for wait in sorted(waits, key=lambda one: one.began):
+        first, last = max(wait.began, until), min(wait.ended, ended)
+        covered += max(0.0, last - first)
+        until = max(until, last)
+    return ended - began - covered
 
 
 def _number(name: str, text: str) -> float:

@@ -161,3 +161,8 @@ def _ready(server: str, cause: Cause, lost: Sequence[Explained], history: Histor
         f"{text}, until {seconds(lost[-1].at - max(ends))} after it was put back. Put its health file back "
         "only when it answers as it should"
     )
+
+
+def headline(advice: Sequence[Advice]) -> str:
+    """What to do first, in a sentence; "" where there is no advice."""
+    return f"{advice[0].text}." if advice else ""

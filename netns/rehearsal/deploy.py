@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from netns import process, web
@@ -29,44 +28,12 @@ _GATE = 'read -r go && exec "$@" </dev/null'
 """Wait for word that the process is recorded, become the program; at end of file nobody knows it: end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deploy:
-    """The command's run for one server."""
-
-    server: str
-    command: tuple[str, ...]
-    began: float
-    ended: float
-    exit_code: int | None
-    """None when it did not end by itself; negative for a signal's number."""
-    output: str
-    """The end of what it wrote."""
-
-    @property
-    def succeeded(self) -> bool:
-        return self.exit_code == 0
-
-    @property
-    def verdict(self) -> str:
-        if self.exit_code is None:
-            return "did not end and was stopped"
-        if self.exit_code < 0:
-            return f"was killed by {signal.Signals(-self.exit_code).name}"
-        return f"exit {self.exit_code}"
-
-
 def environment(lab: Place, server: str, commands: Mapping[str, str]) -> dict[str, str]:
-    """What a deploy script finds, beside the environment that l4lab was started in."""
+    """What is said of one server: L4LAB_SERVER, L4LAB_ROOT, … and the commands that act on it."""
     node = lab.plan.node(server)
-    found = web.environment()
     return {
-        **found,
-        "PATH": f"{found['PATH']}:{Path(sys.executable).parent}",  # l4lab and l4box may be in a venv
-        "L4LAB_NAME": lab.name,
-        "L4LAB_SPEED": f"{lab.config.speed:g}",
         "L4LAB_SERVER": server,
         "L4LAB_ADDRESS": str(node.address),
-        "L4LAB_BOX": str(lab.plan.box.address),
         "L4LAB_VIP": ",".join(str(entry.address) for entry in node.vips),
         "L4LAB_PORT": ",".join(map(str, lab.config.ports_of(server))),
         **lab.environment(server),
@@ -74,8 +41,20 @@ def environment(lab: Place, server: str, commands: Mapping[str, str]) -> dict[st
     }
 
 
+def surroundings(lab: Place) -> dict[str, str]:
+    """What every command finds: the environment that l4lab was started in, and what is said of the lab."""
+    found = web.environment()
+    return {
+        **found,
+        "PATH": f"{found['PATH']}:{Path(sys.executable).parent}",  # l4lab and l4box may be in a venv
+        "L4LAB_NAME": lab.name,
+        "L4LAB_SPEED": f"{lab.config.speed:g}",
+        "L4LAB_BOX": str(lab.plan.box.address),
+    }
+
+
 class Script:
-    """One run of the command, from start() until it has ended or was stopped."""
+    """One run of the command, from start() until it has ended or was stopped; server "" is all of them."""
 
     def __init__(
         self, lab: Place, server: str, command: Sequence[str], env: Mapping[str, str], log: Path
@@ -89,7 +68,7 @@ class Script:
 
     def start(self) -> None:
         """LabError when there is no such program."""
-        with self._log.open("ab") as log:
+        with self._log.open("wb") as log:
             self._running = subprocess.Popen(
                 ["env", "--default-signal", "sh", "-c", _GATE, "sh", *self.command],
                 stdin=subprocess.PIPE,
@@ -122,6 +101,15 @@ class Script:
         """It has ended: what it left running in its session, on purpose, runs on."""
         self._lab.drop(self._role)
 
+    def left_running(self) -> list[str]:
+        """The programs that it has left running outside of the lab's nodes, by name."""
+        here = process.network(os.getpid())
+        return [
+            f"{process.name(pid)} (pid {pid})"
+            for pid in process.members(self._process)
+            if process.network(pid) == here
+        ]
+
     def stop(self) -> None:
         """End it, if it has not ended, and what it left behind in its session."""
         deadline = time.monotonic() + STOP_S
@@ -139,7 +127,7 @@ class Script:
 
     @property
     def _role(self) -> str:
-        return f"deploy {self.server}"
+        return f"deploy {self.server}".rstrip()
 
 
 def find(command: Sequence[str]) -> None:

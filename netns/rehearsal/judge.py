@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from netns.place import Place, Recorder
-from netns.recording import Recording
+from netns.recording import Deploy, Recording
 from netns.rehearsal.advice import advise
 from netns.rehearsal.causes import explain
-from netns.rehearsal.deploy import Deploy
 from netns.rehearsal.evidence import evidence, places
 from netns.rehearsal.history import History
 from netns.rehearsal.result import Rehearsal

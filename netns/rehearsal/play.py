@@ -1,34 +1,45 @@
-"""A rehearsal being played: clients at work, the user's command for each server in turn, and the verdict."""
+"""A rehearsal being played: clients at work, the user's command, and what was seen meanwhile."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
+from lb.client import BoxError
+from netns import observe
 from netns.errors import LabError
 from netns.findings import plural
-from netns.place import Place, Say
-from netns.recording import Outcome
-from netns.rehearsal.actions import Actions
+from netns.place import Place, Recorder, Say
+from netns.recording import Deploy, Outcome
+from netns.rehearsal import baseline, busy
+from netns.rehearsal.actions import Actions, outside_s
 from netns.rehearsal.causes import SLOW_S
 from netns.rehearsal.controls import Controls
-from netns.rehearsal.deploy import Deploy, Script, environment
+from netns.rehearsal.deploy import Script, environment, surroundings
+from netns.rehearsal.effect import unchanged, unfelt
 from netns.rehearsal.evidence import named
+from netns.rehearsal.fleet import hand_out
 from netns.rehearsal.judge import judge
 from netns.rehearsal.order import Order
 from netns.rehearsal.result import Rehearsal
+from netns.rehearsal.tls import speaks_tls
+from netns.rehearsal.touches import TouchWatch
+from netns.rehearsal.verdict import Circumstances
 from netns.run import GaveUp, Run
 from netns.server_watch import ServerWatch
 
 POLL_S = 0.02
+
 BACK_S: Final = 60.0
 """Box seconds, beyond the health check's own, that servers get to be back and clients to settle."""
 
@@ -49,8 +60,7 @@ def rehearse(
     servers or to the box is in the result.
     """
     with ExitStack() as held:
-        directory = report or Path(held.enter_context(TemporaryDirectory(prefix="l4lab-")))
-        directory.mkdir(parents=True, exist_ok=True)
+        directory = Path(held.enter_context(TemporaryDirectory(prefix="l4lab-")))
         if ours:
             held.enter_context(_adopting(lab))
         captures = lab.captures(directory, "tcp or icmp", router=report is not None)
@@ -61,7 +71,8 @@ def rehearse(
         finally:
             run.finish()
         say("reading the captures")
-        return playing.result(captures=report is not None)
+        kept = _keep(captures, report, say) if report is not None else False
+        return playing.result(captures=kept)
 
 
 class _Playing:
@@ -74,45 +85,106 @@ class _Playing:
         self._deploys: list[Deploy] = []
         self._began: dict[Script, float] = {}
         self._over = threading.Event()
+        self._actions = Actions(run, self._over)
+        self._touches = TouchWatch(lab)
+        self._ill = ""
+        self._not_back = ""
+        self._left_running: list[str] = []
         self._box_ended: float | None = None
         self._shown = 0.0
 
     def play(self) -> None:
         self._run.begin()
+        self._box = self._lab.running("box")[:1]
+        self._loop_before = self._lab.box.stats().get("loop_lag", {})
+        self._cpu_before = observe.cpu_waited_s()
         self._watch = ServerWatch(self._lab, self._run.clock.monotonic)
-        actions = Actions(self._run, self._over)
-        with Controls(self._lab.directory / "deploy", actions.by_name) as controls, ExitStack() as held:
+        with (
+            Controls(self._lab.directory / "deploy", self._actions.by_name) as controls,
+            ExitStack() as held,
+        ):
             held.callback(self._watch.stop)
             held.callback(self._end_scripts)
             held.callback(self._over.set)
             self._watch.start()
             try:
-                self._deploy_all(controls)
-            except GaveUp:
-                pass  # the expectation that failed says why
-            except LabError:
-                if self._lab.running("box"):
+                self._ill = self._prepare()
+                if not self._ill:
+                    self._deploy_all(controls)
+            except (LabError, BoxError):
+                if self._box and self._lab.running("box")[:1] == self._box:
                     raise
                 self._box_ended = self._run.now()
-                self._say(f"{self._box_ended:8.1f} s  the box's daemon has ended")
+                self._say(f"{self._box_ended:8.1f} s  the box's daemon has ended: the rehearsal ends here")
+        self._loop_after = self._loop()
+        self._cpu_after = observe.cpu_waited_s()
 
-    def _deploy_all(self, controls: Controls) -> None:
+    def _loop(self) -> Mapping[str, Any]:
+        """The box's own account of its event loop; nothing of one that has ended."""
+        try:
+            return dict(self._lab.box.stats().get("loop_lag", {})) if self._box_ended is None else {}
+        except BoxError:
+            return {}
+
+    # Before the deploy
+
+    def _prepare(self) -> str:
+        """Have the clients at work; what is wrong before anything was done, "" for nothing."""
         run, order = self._run, self._order
         run.start_clients()
-        run.wait_until_all_answered()
+        began = run.now()
+        try:
+            run.wait_until_all_answered(baseline.WITHIN_S * run.speed)
+        except GaveUp:
+            silent = ", ".join(sorted(run.silent()))
+            return self._lost() or f"Before the deploy began, no answer came to {silent}"
+        if not (lost := self._lost()):
+            span_s = baseline.LASTS_S * run.speed
+            run.watch_for_s(span_s, "see that nothing is lost before the deploy")
+            lost = self._lost()
+        if lost:
+            return lost
+        run.note(f"baseline: {len(run.requests)} requests answered, none lost, since {began:.1f} s")
         if order.phase_s is not None:
             run.wait_for_phase(order.servers[0], order.phase_s)
-        for first in range(0, len(order.servers), order.parallel):
-            group = order.servers[first : first + order.parallel]
-            self._deploy([self._script(server, controls) for server in group])
+        deployed = () if order.fleet else order.servers
+        return baseline.not_bound(self._lab.box.servers(), deployed)
+
+    def _lost(self) -> str:
+        """What was lost until now, and what the clients can't speak."""
+        text = baseline.loss(self._run.requests, self._run.groups)
+        if not text:
+            return ""
+        encrypted = [group.service for group in self._run.groups if speaks_tls(self._lab, group.service)]
+        for name in dict.fromkeys(encrypted):
+            text += f". The servers of {name} speak TLS, and the lab's clients speak HTTP in clear only"
+        return text
+
+    # The deploy
+
+    def _deploy_all(self, controls: Controls) -> None:
+        order = self._order
+        step = 1 if order.fleet else order.parallel
+        servers = [""] if order.fleet else list(order.servers)
+        for first in range(0, len(servers), step):
+            self._deploy([self._script(server, controls) for server in servers[first : first + step]])
             if not all(deploy.succeeded for deploy in self._deploys):
                 self._say("the command failed: the rehearsal ends here")
                 return
-        self._settle()
+        try:
+            self._settle()
+        except GaveUp:
+            self._not_back = self._missing()
+        self._left_running = [name for script in self._began for name in script.left_running()]
 
     def _script(self, server: str, controls: Controls) -> Script:
-        env = environment(self._lab, server, controls.commands(server))
-        log = self._lab.directory / "deploy" / server / "output.log"
+        directory = self._lab.directory / "deploy"
+        if server:
+            commands = controls.commands(server)
+            env = {**surroundings(self._lab), **environment(self._lab, server, commands)}
+        else:
+            env = hand_out(self._lab, controls, directory, self._order.servers)
+        log = directory / server / "output.log"
         return Script(self._lab, server, self._order.command, env, log)
 
     def _deploy(self, scripts: Sequence[Script]) -> None:
@@ -124,7 +196,7 @@ class _Playing:
         deadline = time.monotonic() + self._order.timeout_s
         waiting = list(scripts)
         while waiting:
-            self._look()
+            self._look([script.server for script in waiting])
             for script in list(waiting):
                 self._repeat(script)
                 late = time.monotonic() > deadline
@@ -140,16 +212,28 @@ class _Playing:
 
     def _ended(self, script: Script, exit_code: int | None) -> None:
         began, now = self._began[script], self._run.now()
-        deploy = Deploy(script.server, script.command, began, now, exit_code, script.output)
+        waits = self._actions.waits
+        asked = [*waits[script.server]] if script.server else [one for held in waits.values() for one in held]
+        deploy = Deploy(
+            script.server,
+            script.command,
+            began,
+            now,
+            exit_code,
+            script.output,
+            real_s=(now - began) / self._run.speed,
+            outside_s=outside_s(began, now, asked) / self._run.speed,
+            waits=tuple(asked),
+        )
         self._deploys.append(deploy)
         self._run.note(f"deploy has ended: {deploy.verdict}", script.server)
 
     def _repeat(self, script: Script) -> None:
         for line in script.lines():
-            self._say(f"{self._run.now():8.1f} s  {script.server} | {line}")
+            self._say(f"{self._run.now():8.1f} s  {f'{script.server} | ' if script.server else '| '}{line}")
 
     def _settle(self) -> None:
-        """Go on until each server has been found well after its deploy, and then each client answered."""
+        """Go on until each server has been found well after the deploys, and then each client answered."""
         run = self._run
         ended = self._deploys[-1].ended
         services = self._lab.config.virtual_server
@@ -158,36 +242,61 @@ class _Playing:
 
         def back() -> bool:
             nonlocal asked
-            self._show()
+            self._look()
             if time.monotonic() - asked < 5 * POLL_S:
                 return False
             asked = time.monotonic()
             since = run.now() - ended
-            return all(
-                row["state"] == "ACTIVE" and (row["last_check_age_s"] or 0.0) < since
-                for row in self._lab.box.servers()
-                if row["name"] in self._order.servers
+            rows = [row for row in self._lab.box.servers() if row["name"] in self._order.servers]
+            return {row["name"] for row in rows} == set(self._order.servers) and all(
+                row["state"] == "ACTIVE" and (row["last_check_age_s"] or 0.0) < since for row in rows
             )
 
         run.wait_until("every server is ACTIVE again", back, 2 * check + BACK_S)
         run.note("every server is ACTIVE again", "box")
         run.wait_until_settled(BACK_S)
 
-    def _look(self) -> None:
+    def _missing(self) -> str:
+        """Which servers, or else clients, are not as before the deploy."""
+        rows = [row for row in self._lab.box.servers() if row["name"] in self._order.servers]
+        out = [
+            f"{row['name']} {row['state']} on {row['virtual_server']} (last check: {row['last_check']})"
+            for row in rows
+            if row["state"] != "ACTIVE"
+        ]
+        out += [
+            f"{server} unknown to the box"
+            for server in self._order.servers
+            if server not in {row["name"] for row in rows}
+        ]
+        return f"The deploy left {', '.join(out)}" if out else "The deploy left clients without an answer"
+
+    def _look(self, deploying: Sequence[str] = ()) -> None:
         self._run.look()
         self._watch.check()
-        self._show()
+        self._touches.look(self._run.now())
+        self._show(deploying)
 
-    def _show(self) -> None:
-        """What is going on, for who waits."""
+    def _show(self, deploying: Sequence[str]) -> None:
+        """What is going on, and what is waited for how long, for who waits."""
         if time.monotonic() - self._shown < 0.2:
             return
         self._shown = time.monotonic()
-        requests = self._run.requests
+        now, requests = self._run.now(), self._run.requests
         lost = sum(request.outcome is not Outcome.OK for request in requests)
         latest = {sample.server: sample for sample in self._run.samples[-len(self._lab.plan.servers) :]}
         servers = "  ".join(f"{server} {sample.state}" for server, sample in sorted(latest.items()))
-        self._progress(f"{self._run.now():.0f} s  {plural(len(requests), 'request')}, {lost} lost  {servers}")
+        unit = "s" if self._run.speed == 1 else "box s"
+        waits = [
+            f"{server}: {asking.what}, {max(0.0, asking.until - now):.0f} {unit} left"
+            for server, asking in sorted(self._actions.asking.items())
+        ]
+        doing = "; ".join(waits) or (
+            f"deploying {', '.join(deploying) or 'the fleet'}" if deploying else "waiting for servers"
+        )
+        self._progress(
+            f"{now:.0f} {unit}  {plural(len(requests), 'request')}, {lost} lost  {servers}  {doing}"
+        )
 
     def _end_scripts(self) -> None:
         for script in self._began:
@@ -200,44 +309,66 @@ class _Playing:
     # What came of it
 
     def result(self, *, captures: bool) -> Rehearsal:
-        run, order, lab = self._run, self._order, self._lab
-        self._expect()
-        run.figures["slow is more than, real s"] = SLOW_S
+        run, lab = self._run, self._lab
         missed = sum(seen.dropped for capture in run.captures.values() for seen in capture.counted)
         if missed:
             self._say(f"warning: {missed} packets came too fast to be captured: a loss may go unexplained")
             run.figures["packets that the captures missed"] = missed
+        run.figures["slow is more than, real s"] = SLOW_S
         run.requests = named(run.requests, lab, run.captures, run.clock)
         recording = run.recording(
             name="rehearsal",
-            title=f"Rehearsal of {' '.join(order.command)}",
-            intent=f"For {', '.join(order.servers)}, {order.parallel} at a time.",
+            title=f"Rehearsal of {' '.join(self._order.command)}",
+            intent=self._intent(),
             settings=lab.config.model_dump(mode="json"),
             captures=captures,
             changes=tuple(self._watch.changes),
+            touches=tuple(self._touches.seen),
         )
-        return judge(recording, self._deploys, lab, run.captures, run.clock, box_ended=self._box_ended)
+        if self._ill:
+            return Rehearsal(recording, (), (), (), (), (), circumstances=Circumstances(ill=self._ill))
+        found = judge(recording, self._deploys, lab, run.captures, run.clock, box_ended=self._box_ended)
+        return replace(found, terms=self._order.terms, circumstances=self._circumstances(found))
 
-    def _expect(self) -> None:
-        run, order = self._run, self._order
-        verdicts = [f"{deploy.server}: {deploy.verdict}" for deploy in self._deploys]
-        missing = len(order.servers) - len(self._deploys)
-        run.expect(
-            "the command succeeds for each server",
-            not missing and all(deploy.succeeded for deploy in self._deploys),
-            ", ".join(verdicts)
-            + (f"; not deployed: {', '.join(order.servers[-missing:])}" if missing else ""),
+    def _intent(self) -> str:
+        order = self._order
+        who = "Once for all" if order.fleet else f"For {', '.join(order.servers)}, {order.parallel} at a time"
+        speed = self._run.speed
+        clock = "in real time" if speed == 1 else f"with the box's clock {speed:g} times as fast"
+        return f"{who}, {clock}."
+
+    def _circumstances(self, found: Rehearsal) -> Circumstances:
+        recording, order = found.recording, self._order
+        done = order.servers if order.fleet else tuple(deploy.server for deploy in self._deploys)
+        none_done = bool(self._ill)
+        measured = busy.measure(
+            recording, (self._loop_before, self._loop_after), self._cpu_before, self._cpu_after
         )
-        if self._box_ended is not None:
-            said = self._lab.box_says(3)
-            run.expect(
-                "the box's daemon runs to the end", False, f"it ended at {self._box_ended:.1f} s: {said}"
-            )
-        lost = sum(request.outcome is not Outcome.OK for request in run.requests)
-        allowed = (
-            f"at most {plural(order.allow_lost, 'request')} of them" if order.allow_lost else "no request"
+        recording.figures["this machine"] = measured.figures()
+        return Circumstances(
+            ill=self._ill,
+            not_deployed=() if order.fleet or none_done else order.servers[len(self._deploys) :],
+            box_ended=self._box_ended,
+            not_back=self._not_back,
+            left_running=tuple(self._left_running),
+            unfelt=() if none_done else unfelt(found, done),
+            unchanged=() if none_done else unchanged(recording, done, whole=order.fleet),
+            busy=measured.words,
         )
-        run.expect(f"{allowed} is lost", lost <= order.allow_lost, f"{lost:,} of {len(run.requests):,}")
+
+
+def _keep(captures: Mapping[str, Recorder], report: Path, say: Say) -> bool:
+    """Copy the captures to the report; whether all are there. A full disk is no reason for no verdict."""
+    for capture in captures.values():
+        copy = report / capture.path.name
+        try:
+            report.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(capture.path, copy)
+        except OSError as error:
+            copy.unlink(missing_ok=True)
+            say(f"warning: the captures are not in the report: {error}")
+            return False
+    return True
 
 
 @contextmanager

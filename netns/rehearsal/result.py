@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from netns.recording import Recording
-from netns.rehearsal.advice import Advice
+from netns.recording import Deploy, Recording
+from netns.rehearsal.advice import Advice, headline
 from netns.rehearsal.causes import Cause, Explained
-from netns.rehearsal.deploy import Deploy
 from netns.rehearsal.stops import Stop
+from netns.rehearsal.terms import Terms
+from netns.rehearsal.verdict import Circumstances, Judgement, Verdict, conclude
 from netns.rehearsal.window import Window
 
 
@@ -52,10 +53,24 @@ class Rehearsal:
     stops: tuple[Stop, ...]
     """What each server did to its clients when it was stopped."""
     advice: tuple[Advice, ...]
+    terms: Terms = field(default_factory=Terms)
+    circumstances: Circumstances = field(default_factory=Circumstances)
+
+    @property
+    def judgement(self) -> Judgement:
+        return conclude(
+            len(self.recording.requests),
+            self.causes(),
+            self.deploys,
+            self.terms,
+            self.circumstances,
+            speed=self.recording.speed,
+            step=headline(self.advice),
+        )
 
     @property
     def passed(self) -> bool:
-        return self.recording.passed
+        return self.judgement.verdict is Verdict.OK
 
     @property
     def lost(self) -> int:
@@ -83,8 +98,13 @@ class Rehearsal:
 
     def as_json(self) -> dict[str, Any]:
         """The document other programs read: docs/json.md."""
+        judgement = self.judgement
         return {
+            "verdict": judgement.verdict.value,
+            "text": judgement.text,
+            "reasons": list(judgement.reasons),
             **self.recording.as_json(),
+            "passed": self.passed,
             "deploys": [{**asdict(deploy), "verdict": deploy.verdict} for deploy in self.deploys],
             "causes": {cause.name.lower(): count for cause, count in self.causes().items()},
             "tally": [

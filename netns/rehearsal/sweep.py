@@ -14,19 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lb.config import parse
 from netns.config import LabConfig
 from netns.rehearsal.result import Rehearsal
+from netns.rehearsal.verdict import Verdict
 from netns.rehearsal.window import Window, worst_s
 
-SHORT: Final = {
-    "retries": "health_check.retries",
-    "interval": "health_check.interval_s",
-    "timeout": "health_check.timeout_s",
-    "aging": "aging_s",
-    "reset": "reset_on_port_fail.enabled",
-}
-"""Names for what is varied most; any other key of a virtual server goes by its path."""
+GRAVEST_FIRST: Final = (Verdict.LOST, Verdict.FAILED, Verdict.ILL, Verdict.INCONCLUSIVE, Verdict.OK)
 
 Z: Final = 1.96
 """Of a 95 % interval."""
@@ -40,7 +33,7 @@ class Repetition:
 
     phase_s: float
     """After a health check of the first server, box seconds."""
-    passed: bool
+    verdict: Verdict
     requests: int
     lost: int
     causes: Mapping[str, int]
@@ -48,11 +41,15 @@ class Repetition:
     directory: str = ""
     """Of its report, "" for none."""
 
+    @property
+    def passed(self) -> bool:
+        return self.verdict is Verdict.OK
+
     @classmethod
     def of(cls, found: Rehearsal, phase_s: float, directory: str = "") -> Repetition:
         causes = {cause.value: count for cause, count in found.causes().items()}
         requests = len(found.recording.requests)
-        return cls(phase_s, found.passed, requests, found.lost, causes, found.windows, directory)
+        return cls(phase_s, found.judgement.verdict, requests, found.lost, causes, found.windows, directory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +65,12 @@ class Combination:
 
     @property
     def failures(self) -> int:
-        return sum(not one.passed for one in self.repetitions)
+        return sum(one.verdict in (Verdict.LOST, Verdict.FAILED) for one in self.repetitions)
+
+    @property
+    def inconclusive(self) -> int:
+        """Repetitions that can't tell: neither failures nor proof."""
+        return len(self.repetitions) - self.failures - sum(one.passed for one in self.repetitions)
 
     @property
     def failure_interval(self) -> tuple[float, float]:
@@ -117,12 +119,19 @@ class Sweep:
 
     @property
     def passed(self) -> bool:
-        return not any(one.failures for one in self.combinations)
+        return self.verdict is Verdict.OK
+
+    @property
+    def verdict(self) -> Verdict:
+        """The gravest of all repetitions."""
+        found = {run.verdict for one in self.combinations for run in one.repetitions}
+        return next(verdict for verdict in GRAVEST_FIRST if verdict in found)
 
     def as_json(self) -> dict[str, Any]:
         """The document other programs read: docs/json.md."""
         return {
             "name": "sweep",
+            "verdict": self.verdict.value,
             "passed": self.passed,
             "command": list(self.command),
             "speed": self.speed,
@@ -135,6 +144,7 @@ def _document(one: Combination) -> dict[str, Any]:
         "varied": dict(one.varied),
         "repetitions": len(one.repetitions),
         "failures": one.failures,
+        "inconclusive": one.inconclusive,
         "failure_probability": one.failures / len(one.repetitions),
         "failure_interval": [round(bound, 3) for bound in one.failure_interval],
         "smallest_wait_s": one.smallest_wait_s,
@@ -145,6 +155,7 @@ def _document(one: Combination) -> dict[str, Any]:
         "runs": [
             {
                 "phase_s": run.phase_s,
+                "verdict": run.verdict.value,
                 "passed": run.passed,
                 "requests": run.requests,
                 "lost": run.lost,
@@ -179,22 +190,6 @@ def _value(text: str, value: str) -> Any:
         return tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         raise ValueError(f"--vary {text}: {value!r} is no number, no true and no false") from None
-
-
-def with_settings(config: LabConfig, varied: Varied) -> LabConfig:
-    """The lab with each virtual server's settings changed; ConfigError for what is not allowed."""
-    document = config.model_dump(mode="json", exclude_unset=True)
-    services = [one.model_dump(mode="json", exclude_unset=True) for one in config.virtual_server]
-    for key, value in varied.items():
-        *path, last = SHORT.get(key, key).split(".")
-        for service in services:
-            table = service
-            for name in path:
-                table = table.setdefault(name, {})
-            table[last] = value
-    changed = parse(LabConfig, {**document, "virtual_server": services}, f"the lab with {_words(varied)}")
-    changed.box_config(f"the lab with {_words(varied)}")
-    return changed
 
 
 def worst_of(config: LabConfig, servers: Sequence[str]) -> float:

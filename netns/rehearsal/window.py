@@ -37,6 +37,9 @@ class Window:
     measured: bool
     """The box did take it out; else `needed_s` is from its next check and the health check's settings."""
 
+    together: tuple[str, ...] = ()
+    """The other servers that were out of service at the same time."""
+
     @property
     def waited_s(self) -> float | None:
         """How long the deploy left it serving after it began to fail its check; None if it never stopped."""

@@ -68,6 +68,7 @@ def render(recording: Recording, rehearsal: Rehearsal | None = None) -> str:
         recording=recording,
         rehearsal=rehearsal,
         deploy_rows=deploys.rows(rehearsal) if rehearsal else (),
+        outages=deploys.outages(rehearsal) if rehearsal else (),
         stops=deploys.stop_rows(rehearsal) if rehearsal else (),
         why=why,
         axis=axis,

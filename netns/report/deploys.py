@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from netns.findings import seconds
-from netns.rehearsal.deploy import Deploy
+from netns.recording import Deploy
 from netns.rehearsal.result import Rehearsal
 from netns.rehearsal.window import Window
 from netns.stop_pattern import Fates
@@ -14,46 +14,73 @@ from netns.stop_words import fates_in_words, gone_in_words, idle_in_words
 
 @dataclass(frozen=True, slots=True)
 class DeployRow:
-    """A server's deploy; texts, "–" for what did not happen."""
+    """A run of the command."""
 
     server: str
     verdict: str
     failed: bool
     took: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutageRow:
+    """A server's time out of service; texts, "–" for what did not happen."""
+
+    server: str
+    together: str
     health_off: str
     stopped: str
     unbound: str
     restarted: str
     bound: str
-    output: str
 
 
 def rows(rehearsal: Rehearsal) -> list[DeployRow]:
-    windows = {window.server: window for window in rehearsal.windows}
-    return [_row(deploy, windows.get(deploy.server)) for deploy in rehearsal.deploys]
+    speed = rehearsal.recording.speed
+    return [
+        DeployRow(
+            server=deploy.server or "all servers",
+            verdict=deploy.verdict,
+            failed=not deploy.succeeded,
+            took=took(deploy, speed),
+            output=deploy.output,
+        )
+        for deploy in rehearsal.deploys
+    ]
 
 
-def _row(deploy: Deploy, window: Window | None) -> DeployRow:
-    """Its moments, each with how long after the one before that matters."""
+def took(deploy: Deploy, speed: float) -> str:
+    """How long the command took, and how much of that no speed shortens."""
+    real = seconds(deploy.real_s)
+    if speed == 1:
+        return real
+    return (
+        f"{real} of real time ({seconds(deploy.ended - deploy.began, speed)}), of which "
+        f"{seconds(deploy.outside_s)} outside L4LAB_SLEEP and L4LAB_WAIT"
+    )
 
+
+def outages(rehearsal: Rehearsal) -> list[OutageRow]:
+    """By server, each with its moments and how long they came after the one before that matters."""
+    return [_outage(window) for window in rehearsal.windows]
+
+
+def _outage(window: Window) -> OutageRow:
     def at(time: float | None, since: float | None = None, what: str = "") -> str:
         if time is None:
             return "–"
         after = f", {seconds(time - since)} {what}" if since is not None and time > since else ""
         return f"{seconds(time)}{after}"
 
-    never = "–"
-    return DeployRow(
-        server=deploy.server,
-        verdict=deploy.verdict,
-        failed=not deploy.succeeded,
-        took=seconds(deploy.ended - deploy.began),
-        health_off=at(window.health_off) if window else never,
-        stopped=at(window.stopped, window.failing, "after it began to fail its check") if window else never,
-        unbound=at(window.unbound, window.failing, "after that") if window else never,
-        restarted=at(window.restarted, window.stopped, "after its stop") if window else never,
-        bound=at(window.bound, window.restarted, "after that") if window else never,
-        output=deploy.output,
+    return OutageRow(
+        server=window.server,
+        together=", ".join(window.together) or "–",
+        health_off=at(window.health_off),
+        stopped=at(window.stopped, window.failing, "after it began to fail its check"),
+        unbound=at(window.unbound, window.failing, "after that"),
+        restarted=at(window.restarted, window.stopped, "after its stop"),
+        bound=at(window.bound, window.restarted, "after that"),
     )
 
 

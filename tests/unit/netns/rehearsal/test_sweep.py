@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lb.config import ConfigError
-from netns.config import LabConfig
-from netns.rehearsal.sweep import Combination, Repetition, phases, sentence, variations, with_settings
+from netns.config import LabConfig, with_settings
+from netns.rehearsal.sweep import Combination, Repetition, Sweep, phases, sentence, variations
+from netns.rehearsal.verdict import Verdict
 from netns.rehearsal.window import Window
 
 
@@ -24,7 +27,9 @@ def repetition(phase_s: float, needed_s: float, waited_s: float, *, measured: bo
         needed_s=needed_s,
         measured=measured,
     )
-    return Repetition(phase_s, lost == 0, 100, lost, {"window": lost} if lost else {}, (one,))
+    return Repetition(
+        phase_s, Verdict.LOST if lost else Verdict.OK, 100, lost, {"window": lost} if lost else {}, (one,)
+    )
 
 
 def combination(*repetitions: Repetition) -> Combination:
@@ -48,8 +53,17 @@ def test_smallest_wait_is_the_longest_that_was_needed() -> None:
     assert one.step_s == pytest.approx(10 / 3)
 
 
+def test_repetition_that_cannot_tell_is_neither_a_failure_nor_proof() -> None:
+    doubtful = replace(repetition(5, 15.0, 16.0), verdict=Verdict.INCONCLUSIVE)
+    one = combination(repetition(1, 15.0, 16.0), doubtful)
+    assert (one.failures, one.inconclusive) == (0, 1)
+    assert Sweep(("true",), 10.0, (one,)).verdict is Verdict.INCONCLUSIVE
+    worse = combination(doubtful, repetition(9, 15.0, 5.0))
+    assert Sweep(("true",), 10.0, (one, worse)).verdict is Verdict.LOST
+
+
 def test_deploy_that_takes_no_server_out_has_no_wait() -> None:
-    one = combination(Repetition(1.0, True, 100, 0, {}, ()))
+    one = combination(Repetition(1.0, Verdict.OK, 100, 0, {}, ()))
     assert one.smallest_wait_s is None
     assert "no server went out of service" in sentence(one)
 

@@ -1,0 +1,146 @@
+"""What this machine did to a run: how late its clients, the box and its checks were. Pure; times are real.
+
+A run on a machine that has no time for it loses requests, or makes too few of them, for no fault of the
+deploy's. So it is measured, by what should have happened when.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+from netns.findings import lacks
+from netns.recording import Recording
+
+PACING_S: Final = 0.25
+"""One request in a hundred may leave so late: five times what was measured with both cores at work."""
+LOOP_S: Final = 0.1
+"""So much may the box's event loop lag, at the 99th percentile."""
+CHECK_S: Final = 0.5
+"""So late may a health check begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """None where there is nothing to tell it by."""
+
+    pacing_s: float | None = None
+    """By how much clients' requests left late, 99th percentile."""
+    loop_s: float | None = None
+    """By how much the box's event loop was late, 99th percentile."""
+    check_s: float | None = None
+    """By how much the latest health check was."""
+    missed: int = 0
+    """Checks that timed out though the server lacked nothing, and answered clients meanwhile."""
+    cpu_pressure: float | None = None
+    """Share of the run in which some task waited for a CPU (/proc/pressure/cpu)."""
+
+    @property
+    def words(self) -> str:
+        """What was over its limit, with the figures; "" for nothing."""
+        found = []
+        if self.pacing_s is not None and self.pacing_s > PACING_S:
+            found.append(f"1 request in 100 left {self.pacing_s:.2f} s late or more")
+        if self.loop_s is not None and self.loop_s > LOOP_S:
+            found.append(f"the box's event loop was {self.loop_s:.2f} s late in 1 of 100 turns")
+        if self.check_s is not None and self.check_s > CHECK_S:
+            found.append(f"a health check began {self.check_s:.2f} s late")
+        if self.missed:
+            found.append(f"{self.missed} health checks timed out of servers that answered their clients")
+        if found and self.cpu_pressure is not None:
+            found.append(f"tasks waited for a CPU {self.cpu_pressure:.0%} of the time")
+        return ", ".join(found)
+
+    def figures(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def measure(
+    recording: Recording,
+    loop: tuple[Mapping[str, Any], Mapping[str, Any]],
+    cpu_before_s: float | None,
+    cpu_after_s: float | None,
+) -> Busy:
+    """`loop`: the box's `loop_lag` (docs/json.md) at the run's begin and at its end; `cpu_…_s`: for how long
+    tasks had waited for a CPU by then."""
+    real_s = recording.ended / recording.speed
+    waited = None if cpu_before_s is None or cpu_after_s is None else cpu_after_s - cpu_before_s
+    checks = list(_late_checks(recording))
+    return Busy(
+        pacing_s=_percentile(sorted(_late_requests(recording)), 0.99),
+        loop_s=_loop_s(*loop),
+        check_s=max(checks, default=None),
+        missed=sum(_missed(recording)),
+        cpu_pressure=None if waited is None or not real_s else min(1.0, waited / real_s),
+    )
+
+
+def _late_requests(recording: Recording) -> Iterator[float]:
+    """How late each request left, which is due a period after the one before, or when that has ended."""
+    rates = {
+        f"{group.name}-{number}": group.rate
+        for group in recording.groups
+        if group.paced
+        for number in range(1, group.count + 1)
+    }
+    of = defaultdict(list)
+    for one in recording.requests:
+        if one.client in rates:
+            of[one.client].append(one)
+    for client, requests in of.items():
+        period = recording.speed / rates[client]
+        for before, one in pairwise(requests):
+            due = max(before.started + period, before.ended)
+            yield max(0.0, one.started - due) / recording.speed
+
+
+def _late_checks(recording: Recording) -> Iterator[float]:
+    """How late each health check began, an interval after the one before."""
+    intervals = {
+        service["name"]: service["health_check"]["interval_s"]
+        for service in recording.settings.get("virtual_server", ())
+    }
+    began: dict[tuple[str, str], float] = {}
+    for event in recording.events:
+        if event["kind"] != "probe" or event.get("began") is None:
+            continue
+        key = event["virtual_server"], event["server"]
+        if key in began and key[0] in intervals:
+            late = event["began"] - began[key] - intervals[key[0]]
+            yield max(0.0, late) / recording.speed
+        began[key] = event["began"]
+
+
+def _missed(recording: Recording) -> Iterator[bool]:
+    """Whether each check that timed out did so while its server answered others, and lacked nothing."""
+    for event in recording.events:
+        if event["kind"] != "probe" or event["outcome"] != "miss" or event.get("began") is None:
+            continue
+        began, ended, server = event["began"], event["at"], event["server"]
+        lacked = any(lack.began <= ended and began <= lack.ended for lack in lacks(recording, server))
+        if not lacked and "time" in event["detail"]:
+            yield any(
+                one.server == server and began < one.started and one.ended < ended
+                for one in recording.requests
+            )
+
+
+def _loop_s(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
+    """The upper bound of the bucket with the 99th percentile of what came between; None for no reading."""
+    if not before or not after:
+        return None
+    counts = [late - early for early, late in zip(before["counts"], after["counts"], strict=True)]
+    total, seen = sum(counts), 0
+    for bound, count in zip([*after["upper_bounds_s"], math.inf], counts, strict=False):
+        seen += count
+        if total and seen >= 0.99 * total:
+            return float(bound)
+    return None
+
+
+def _percentile(values: Sequence[float], share: float) -> float | None:
+    return values[min(len(values) - 1, int(share * len(values)))] if values else None
