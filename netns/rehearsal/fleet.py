@@ -33,6 +33,7 @@ def hand_out(lab: Place, controls: Controls, directory: Path, servers: Sequence[
         "L4LAB_SERVERS": " ".join(servers),
         "L4LAB_NODES": str(directory),
         "L4LAB_INVENTORY": str(inventory),
+        "ANSIBLE_INVENTORY": str(inventory),
         "L4LAB_SLEEP": controls.commands(ANY)["sleep"],
     }
 

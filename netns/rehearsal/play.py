@@ -18,9 +18,9 @@ from typing import Any, Final
 from lb.client import BoxError
 from netns import observe
 from netns.errors import LabError
-from netns.findings import plural
+from netns.findings import plural, seconds
 from netns.place import Place, Recorder, Say
-from netns.recording import Deploy, Outcome
+from netns.recording import Deploy, Expectation, Outcome
 from netns.rehearsal import baseline, busy
 from netns.rehearsal.actions import Actions, outside_s
 from netns.rehearsal.causes import SLOW_S
@@ -145,6 +145,7 @@ class _Playing:
         if lost:
             return lost
         run.note(f"baseline: {len(run.requests)} requests answered, none lost, since {began:.1f} s")
+        self._touches.look(run.now())
         if order.phase_s is not None:
             run.wait_for_phase(order.servers[0], order.phase_s)
         deployed = () if order.fleet else order.servers
@@ -326,9 +327,33 @@ class _Playing:
             touches=tuple(self._touches.seen),
         )
         if self._ill:
-            return Rehearsal(recording, (), (), (), (), (), circumstances=Circumstances(ill=self._ill))
-        found = judge(recording, self._deploys, lab, run.captures, run.clock, box_ended=self._box_ended)
-        return replace(found, terms=self._order.terms, circumstances=self._circumstances(found))
+            found = Rehearsal(recording, (), (), (), (), (), circumstances=Circumstances(ill=self._ill))
+        else:
+            found = judge(recording, self._deploys, lab, run.captures, run.clock, box_ended=self._box_ended)
+            found = replace(found, terms=self._order.terms, circumstances=self._circumstances(found))
+        expectations = (*recording.expectations, *self._expectations(found))
+        return replace(found, recording=replace(recording, expectations=expectations))
+
+    def _expectations(self, found: Rehearsal) -> Iterator[Expectation]:
+        """What a rehearsal must show, as a scenario's result has it."""
+        what = found.circumstances
+        yield Expectation(
+            "nothing is lost before the deploy", not what.ill, what.ill or "every client was answered"
+        )
+        verdicts = [f"{one.server or 'the command'}: {one.verdict}" for one in found.deploys]
+        if what.not_deployed:
+            verdicts.append(f"not deployed: {', '.join(what.not_deployed)}")
+        succeeded = all(one.succeeded for one in found.deploys) and not what.not_deployed
+        yield Expectation(
+            "the command succeeds", bool(found.deploys) and succeeded, "; ".join(verdicts) or "it was not run"
+        )
+        if what.box_ended is not None:
+            said = self._lab.box_says(3)
+            measured = f"it ended at {seconds(what.box_ended, self._run.speed)}: {said}"
+            yield Expectation("the box's daemon runs to the end", False, measured)
+        beyond = found.terms.beyond(found.causes()) or (found.lost if what.ill else 0)
+        measured = f"{found.lost:,} of {len(found.recording.requests):,}"
+        yield Expectation("no request is lost beyond what is allowed", not beyond, measured)
 
     def _intent(self) -> str:
         order = self._order

@@ -88,7 +88,7 @@ def conclude(
     doubts = tuple(_doubts(deploys, circumstances, speed))
     losses = (of,) if beyond else ()
     reasons = (*failures, *losses, *_box(circumstances, speed), *doubts)
-    if failures and (not beyond or any(not deploy.succeeded for deploy in deploys)):
+    if failures and (not beyond or failures[0] != circumstances.not_back):
         return Judgement(Verdict.FAILED, f"{failures[0]}. {of}.", reasons)
     if beyond and not circumstances.busy:
         return Judgement(Verdict.LOST, f"{of}. {step}".rstrip(), reasons)
@@ -100,7 +100,8 @@ def conclude(
 
 def _failures(deploys: Sequence[Deploy], circumstances: Circumstances) -> Iterator[str]:
     for deploy in deploys:
-        if not deploy.succeeded:
+        stopped_by_us = deploy.exit_code is None and circumstances.box_ended is not None
+        if not deploy.succeeded and not stopped_by_us:
             yield f"{deploy.who}: {deploy.verdict}"
     if circumstances.not_deployed and circumstances.box_ended is None:
         yield f"Not deployed: {', '.join(circumstances.not_deployed)}"

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.integration
 
 NAME = "rehearsed"
 EXAMPLES = Path(__file__).parents[2] / "examples"
+OK, LOST, FAILED, ILL, INCONCLUSIVE = 0, 1, 6, 7, 8
 NODES = ("client", "router", "box", "rs1", "rs2", "rs3")
 RETRY = ("curl", "curl-new", "urllib3")
 """Kinds whose GET is repeated, or can't meet a connection that is being closed. node's can, though seldom."""
@@ -105,9 +106,10 @@ def test_the_careful_ways_lose_nothing_of_clients_that_retry(tmp_path: Path, exa
         f'[[virtual_server]]\nname = "web"\naddress = "192.0.2.10"\nport = 80\ndscp = 10\n{check}\n'
     )
     clients = "curl:6,curl-new:4,urllib3:4,requests:4,node:4"
-    _, result, said = rehearse(
+    code, result, said = rehearse(
         "-f", str(lab), "--clients", clients, "--", str(EXAMPLES / example), "{server}", speed=10
     )
+    assert code in (1, 8), "at speed 10 its own time makes it inconclusive, unless it lost something"
     assert expectation(result, "the command succeeds")["passed"], said
     lost = [one for one in result["explained"] if one["lost"]]
     assert {one["cause"] for one in lost} <= {"closed_under_way"}
@@ -154,7 +156,7 @@ def test_a_script_reaches_its_server_by_its_environment(tmp_path: Path) -> None:
     code, result, said = rehearse(
         "--servers", "rs2", "--clients", "curl:3", "--", script(tmp_path, text), "{server}"
     )
-    assert code == 0, said
+    assert code == INCONCLUSIVE, said  # it deploys nothing
     assert "rs2 | all found" in said
     assert "rs2 is ACTIVE, not FAILED" in said
     assert "stop [" in said
@@ -193,7 +195,7 @@ def test_a_script_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> Non
     code, result, _ = rehearse(
         "--timeout", "2", "--clients", "curl:3", "--", script(tmp_path, text), "{server}"
     )
-    assert code == 1
+    assert code == FAILED
     found = expectation(result, "the command succeeds")
     assert "rs1: did not end and was stopped; not deployed: rs2, rs3" in found["measured"]
     assert named("98761") == []
@@ -203,7 +205,7 @@ def test_a_script_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> Non
 def test_a_script_that_fails_ends_the_rehearsal_with_its_words(tmp_path: Path) -> None:
     text = 'echo "no space left on device"; exit 28'
     code, result, _ = rehearse("--clients", "curl:3", "--", script(tmp_path, text), "{server}")
-    assert code == 1
+    assert code == FAILED
     assert "rs1: exit 28" in expectation(result, "the command succeeds")["measured"]
     assert result["deploys"][0]["output"] == "no space left on device"
     assert leftovers() == []
@@ -212,7 +214,7 @@ def test_a_script_that_fails_ends_the_rehearsal_with_its_words(tmp_path: Path) -
 def test_a_script_that_kills_the_box_is_told_so(tmp_path: Path) -> None:
     text = "l4lab box kill; sleep 3"
     code, result, said = rehearse("--clients", "curl:6", "--", script(tmp_path, text), "{server}")
-    assert code == 1, said
+    assert code in (LOST, INCONCLUSIVE), said
     assert not expectation(result, "the box's daemon runs to the end")["passed"]
     assert result["unexplained"] == 0
     assert leftovers() == []
@@ -223,7 +225,7 @@ def test_what_a_script_leaves_running_ends_with_the_lab(tmp_path: Path) -> None:
     code, _, said = rehearse(
         "--servers", "rs1", "--clients", "curl:3", "--", script(tmp_path, text), "{server}"
     )
-    assert code == 0, said
+    assert code == INCONCLUSIVE, said
     assert named("98762") == []
     left = named("98763")  # on the host, and none of the lab's business: it is the script's own to end
     for pid in left:
@@ -271,8 +273,8 @@ def test_down_clears_a_rehearsal_that_was_killed(tmp_path: Path) -> None:
 
 def test_a_lab_that_is_up_is_used_and_stays_up(tmp_path: Path) -> None:
     lab = lifecycle.up(load(None, name=NAME, speed=20))
-    code, _, said = rehearse("--servers", "rs1", "--clients", "curl:3", "--", "true")
-    assert code == 0, said
+    code, _, said = rehearse("--servers", "rs1", "--clients", "curl:3", "--", "true", "{server}")
+    assert code == INCONCLUSIVE, said
     assert [row["state"] for row in lab.box.servers()] == ["ACTIVE"] * 3
     lab.close()
 

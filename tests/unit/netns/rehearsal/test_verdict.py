@@ -101,6 +101,9 @@ def test_a_box_that_ended_is_never_ok() -> None:
     assert judged(box_ended=4.1).verdict is Verdict.INCONCLUSIVE
     assert "ended at 4.1 s" in judged(box_ended=4.1).text
     assert judged({Cause.BOX_DOWN: 5}, box_ended=4.1).verdict is Verdict.LOST
+    ended_with_it = deploy(exit_code=None)
+    assert judged(None, ended_with_it, box_ended=4.1).verdict is Verdict.INCONCLUSIVE
+    assert judged(None, deploy(exit_code=1), box_ended=4.1).verdict is Verdict.FAILED
 
 
 @pytest.mark.parametrize(
