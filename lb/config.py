@@ -126,6 +126,9 @@ class VirtualServer(Strict):
         "round-robin"
     )
     aging_s: Annotated[StrictFloat, _between(120, 3600)] = 600.0
+    syn_timeout_s: Annotated[StrictFloat, _between(1, 120)] = Field(
+        default=60.0, description="idle timeout of a session whose client has sent a SYN and no ACK"
+    )
     on_port_reuse: Literal["schedule", "keep"] = "schedule"
     on_no_entry: Literal["reset", "drop", "forward"] = "reset"
     on_no_server: Literal["reset", "drop"] = "reset"

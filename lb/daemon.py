@@ -363,6 +363,7 @@ def _settings(virtual: configuration.VirtualServer) -> service.ServiceSettings:
         protocol=packet.TCP if virtual.protocol == "tcp" else packet.UDP,
         scheduler=virtual.scheduler,
         aging_s=virtual.aging_s,
+        syn_timeout_s=virtual.syn_timeout_s,
         on_port_reuse=service.PortReuse(virtual.on_port_reuse),
         on_no_entry=service.Policy(virtual.on_no_entry),
         on_no_server=service.Policy(virtual.on_no_server),

@@ -169,6 +169,7 @@ def describe_service(service: VirtualServer, failover: Failover) -> schema.Virtu
         dscp=settings.dscp,
         scheduler=settings.scheduler,
         aging_s=settings.aging_s,
+        syn_timeout_s=settings.syn_timeout_s,
         servers=len(service.servers),
         bound=len(service.binding),
         sessions=sum(server.sessions for server in service.servers),

@@ -168,12 +168,12 @@ def _about_sessions(
     """By server, what the client's sessions mean."""
     if not sessions:
         yield f"{client.text} has no session."
-    aging = f"{service.settings.aging_s:g} s"
     for server in servers:
         mine = [session for session in sessions if session.server == server.name]
         if not mine:
             continue
         one = mine[0] if len(mine) == 1 else None
+        kept_s = round(one.idle_s + one.expires_in_s) if one else service.settings.aging_s
         number = "a session" if one else f"{len(mine)} sessions"
         if len(sessions) == ROWS:
             number = f"{len(mine)} sessions or more"
@@ -184,9 +184,14 @@ def _about_sessions(
         else:
             yield (
                 f"{goes} although {server.name} is {server.state.value}: a session is kept until it has been "
-                f"idle for {aging}, whatever its server's health."
+                f"idle for {kept_s:g} s, whatever its server's health."
             )
-        if one and one.state == "FIN":
+        if one and one.state == "SYN":
+            yield (
+                "It is half-open, the client has sent no ACK yet: the entry goes in "
+                f"{one.expires_in_s:.1f} s if no packet comes."
+            )
+        elif one and one.state == "FIN":
             yield f"The client has closed it: the entry goes in {one.expires_in_s:.1f} s."
         elif one:
             yield (

@@ -162,6 +162,7 @@ class VirtualServer(Answer):
     dscp: int
     scheduler: str
     aging_s: float
+    syn_timeout_s: float
     servers: int
     bound: int
     sessions: int

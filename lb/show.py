@@ -138,7 +138,7 @@ def configuration(out: Console, config: BoxConfig) -> None:
         out.print()
         for line in (
             f"{service.name}: {address}:{service.port}/{service.protocol}, DSCP {service.dscp}, "
-            f"{service.scheduler}, idle timeout {service.aging_s:g} s",
+            f"{service.scheduler}, idle timeout {service.aging_s:g} s, half-open {service.syn_timeout_s:g} s",
             f"  check: {what} at {where} every {check.interval_s:g} s, {check.retries} retries, "
             f"timeout {check.timeout_s:g} s",
             *_resets(service),

@@ -37,13 +37,16 @@ from lb.core.packet import (
 )
 from lb.core.reset import reset_for
 from lb.core.service import Policy, PortReuse, RealServer, ServiceSettings, VirtualServer
-from lb.core.session import HOT, NONE, ROW, SHARD, SessionState, SessionTable
+from lb.core.session import HOT, NONE, REAL_FLOOR_S, ROW, SHARD, SessionState, SessionTable
 
 DROPPED: Final = 0
 """The verdict for a packet that goes nowhere. Servers have ids from 1 on."""
 
 FIN_TIMEOUT_S: Final = 8.0
-"""How long a session outlives the client's FIN (SPEC §3)."""
+"""Box seconds that a session outlives the last packet after the client's FIN (SPEC §3).
+
+At least REAL_FLOOR_S of real time, at most the aging time.
+"""
 
 SWEEP_BUDGET: Final = 1000
 """Sessions looked at in one `handle_timer`, so that aging never keeps packets waiting for long."""
@@ -67,7 +70,7 @@ class Box:
         """`real_second`: box seconds in a second of the TCP stacks around it, the speed of its clock."""
         self._events: list[Event] = []
         self.fleet = Fleet(self._events)
-        self.table = SessionTable(session_limit, FIN_TIMEOUT_S)
+        self.table = SessionTable(session_limit)
         self.session_events = session_events
         self.forwarded = 0
         self.dropped: Counter[Drop] = Counter()
@@ -78,6 +81,7 @@ class Box:
             self.table, self._packets, self._events, self.fleet.servers, self._remove, real_second
         )
         self._tcp_shards = self.table.index[TCP]
+        self._real_floor_s = REAL_FLOOR_S * real_second
 
     # Packets
 
@@ -253,7 +257,13 @@ class Box:
                 self._remove(now, slot, Removal.SERVER_GONE)
         self.fleet.configure(now, services)
         for server in self.fleet.servers.values():
-            self.table.set_aging(server.id, server.service.settings.aging_s)
+            settings = server.service.settings
+            self.table.set_timeouts(
+                server.id,
+                syn_s=min(max(settings.syn_timeout_s, self._real_floor_s), settings.aging_s),
+                aging_s=settings.aging_s,
+                fin_s=min(max(FIN_TIMEOUT_S, self._real_floor_s), settings.aging_s),
+            )
 
     def enable(self, now: float, server: RealServer) -> None:
         """Check the server again, beginning now; it gets new flows after the first success."""
@@ -310,6 +320,8 @@ class Box:
             self.failover.forget(slot)
         elif table.state[slot] == _FIN:
             self._remove(now, slot, Removal.CLIENT_FIN)
+        elif table.state[slot] == _SYN:
+            self._remove(now, slot, Removal.SYN_TIMEOUT)
         else:
             if self.fleet.servers[table.server[slot]].service.settings.reset_on_aging:
                 self.failover.reset_aged(slot)

@@ -13,6 +13,7 @@ class Removal(Enum):
     """Why a session left the table."""
 
     AGED = "aged_out"
+    SYN_TIMEOUT = "syn_timeout"
     CLIENT_FIN = "client_closed"
     CLIENT_RST = "client_reset"
     PORT_REUSE = "port_reused"

@@ -23,7 +23,7 @@ from lb.core.health import ServerState
 from lb.core.packet import ACK, RST, SYN, TCP, Packet, split
 from lb.core.reset import reset_for, segment
 from lb.core.service import RealServer
-from lb.core.session import NONE, SessionState, SessionTable
+from lb.core.session import NONE, REAL_FLOOR_S, SessionState, SessionTable
 
 BUDGET: Final = 256
 """Sessions reset, or probed, in one `handle_timer`, so that other packets never wait for long."""
@@ -37,8 +37,7 @@ QUIET_S: Final = 1.0
 PROBES: Final = 3
 
 RETENTION_S: Final = 60.0
-"""Box seconds that a tombstone is kept; at least RETENTION_REAL_S of real time, for the TCP stacks."""
-RETENTION_REAL_S: Final = 4.0
+"""Box seconds that a tombstone is kept; at least REAL_FLOOR_S of real time."""
 
 
 class Outcome(Enum):
@@ -106,7 +105,7 @@ class Failover:
         self._due: dict[str, float] = {}
         self._unheard: deque[tuple[float, int, bytes, int]] = deque()  # due, slot, key, probes left
         self._draining: dict[RealServer, float] = {}  # when it is to be reset
-        table.tombstone_s = max(RETENTION_S, RETENTION_REAL_S * real_second)
+        table.tombstone_s = max(RETENTION_S, REAL_FLOOR_S * real_second)
 
     # Whole servers
 

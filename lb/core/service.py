@@ -73,6 +73,11 @@ class ServiceSettings:
     protocol: int = TCP
     scheduler: str = "round-robin"
     aging_s: float = 600.0
+    syn_timeout_s: float = 60.0
+    """Idle timeout of a half-open session, whose client has sent no ACK.
+
+    At least REAL_FLOOR_S of real time, at most the aging time.
+    """
     on_port_reuse: PortReuse = PortReuse.SCHEDULE
     on_no_entry: Policy = Policy.RESET
     on_no_server: Policy = Policy.RESET

@@ -7,7 +7,7 @@ means "none".
 
 Sessions that may expire at the same tick are chained together. A packet only notes its time; when a tick
 comes, the sessions of its chain either have expired or move to the tick at which they might. So a session is
-looked at once per idle timeout, and a packet costs nothing here.
+looked at once per idle timeout, and once when it is no longer half-open; a packet costs nothing here.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ from lb.core.packet import TCP, UDP
 
 TICK_S: Final = 0.25
 """Grain of aging in box seconds: an idle session is removed at most this late."""
+
+REAL_FLOOR_S: Final = 4.0
+"""Real seconds that a timer for packets of the TCP stacks lasts at least: no `speed` makes the stacks faster.
+
+Linux retransmits after 0.2, 0.6, 1.4 and 3.0 s, a SYN after 1 and 3 s (RFC 6298, tcp(7)).
+"""
 
 NONE: Final = 0
 
@@ -50,7 +56,7 @@ class SessionState(IntEnum):
     """What the box can tell from the client's side alone."""
 
     SYN = 1
-    """Opened, no acknowledgement of the server's SYN seen yet."""
+    """Half-open: no ACK of the client seen yet. It has a timeout of its own."""
     ESTABLISHED = 2
     FIN = 3
     """The client has closed; kept a little so that its last ACKs reach the same server."""
@@ -137,14 +143,15 @@ class SessionTable:
     The columns are public: the box reads and writes those of a known session directly, once per packet.
     """
 
-    def __init__(self, limit: int, fin_timeout_s: float) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.fin_timeout_s = fin_timeout_s
         self.tombstone_s = 60.0
         self.tombstones = 0
         self._entries = 0
         self.aging_s: list[float] = [0.0]
-        """Idle timeout of each server's sessions, by server id; see `set_aging`."""
+        """Idle timeout of each server's established sessions, by server id; see `set_timeouts`."""
+        self.timeouts_s = ([0.0], self.aging_s, [0.0], self.aging_s)
+        """Idle timeouts in the order of SessionState: SYN, ESTABLISHED, FIN, UDP; each by server id."""
         self.index: dict[int, list[dict[bytes, int]]] = {
             protocol: [{} for _ in range(256)] for protocol in (TCP, UDP)
         }
@@ -182,12 +189,16 @@ class SessionTable:
         """Sessions; tombstones are none."""
         return self._entries - self.tombstones
 
-    def set_aging(self, server: int, aging_s: float) -> None:
-        """The idle timeout of this server's sessions, those that are there included."""
-        self.aging_s.extend([0.0] * (server + 1 - len(self.aging_s)))
-        if aging_s < self.aging_s[server]:
-            self._rescan = 1
-        self.aging_s[server] = aging_s
+    def set_timeouts(self, server: int, *, syn_s: float, aging_s: float, fin_s: float) -> None:
+        """Box seconds without a packet after which this server's sessions go; sessions in the table included.
+
+        `syn_s` is for half-open sessions, `fin_s` for those whose client has closed, `aging_s` for others.
+        """
+        for by_server, timeout_s in zip(self.timeouts_s, (syn_s, aging_s, fin_s, aging_s), strict=True):
+            by_server.extend([0.0] * (server + 1 - len(by_server)))
+            if timeout_s < by_server[server]:
+                self._rescan = 1
+            by_server[server] = timeout_s
 
     def full(self) -> bool:
         return len(self) >= self.limit
@@ -195,11 +206,9 @@ class SessionTable:
     def timeout_s(self, slot: int) -> float:
         """The idle timeout of the session in box seconds."""
         state = self.state[slot]
-        if state == _FIN:
-            return self.fin_timeout_s
         if state >= _RESET:
             return self.tombstone_s
-        return self.aging_s[self.server[slot]]
+        return self.timeouts_s[state - _SYN][self.server[slot]]
 
     def expired(self, slot: int, now: float) -> bool:
         return now - self.last_seen[slot] >= self.timeout_s(slot)

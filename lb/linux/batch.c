@@ -20,6 +20,7 @@
 
 enum { BATCH = 64, MESSAGE = 512 }; /* headers are 192 bytes of a message, its other attributes less */
 enum { SYN_SEEN = 1, ESTABLISHED, CLOSING }; /* SessionState: SYN, ESTABLISHED, FIN */
+enum { STATES = 4 };                         /* these and UDP have timeouts */
 enum { SHARD = 3 }; /* bytes from a key's end, as in session.py */
 enum { FRAGMENT = 0x3FFF };
 
@@ -36,10 +37,9 @@ struct session { /* session.py, _COLUMNS */
 _Static_assert(sizeof(struct session) == 64, "session.py, ROW");
 
 struct table { /* of lb.core.session.SessionTable, borrowed */
-    PyObject *rows;    /* bytearray */
-    PyObject *shards;  /* list of dict[bytes, int]: index[TCP] */
-    PyObject *aging_s; /* list[float], by server */
-    double fin_timeout_s;
+    PyObject *rows;       /* bytearray */
+    PyObject *shards;     /* list of dict[bytes, int]: index[TCP] */
+    PyObject *timeouts_s; /* tuple of list[float]: by SessionState from SYN on, then by server */
 };
 
 struct segment {
@@ -122,13 +122,11 @@ static uint16_t known(const struct table *table, double now, const uint8_t *pack
     if (!read_segment(packet, size, &segment) || (segment.flags & (TH_ACK | TH_SYN | TH_RST | TH_FIN)) != TH_ACK)
         return 0;
     struct session *session = find(table, segment.key, segment.key_size);
-    if (!session || session->state < SYN_SEEN || session->state > CLOSING ||
-        session->server >= PyList_GET_SIZE(table->aging_s))
+    if (!session || session->state < SYN_SEEN || session->state > CLOSING)
         return 0;
-    double timeout_s = session->state == CLOSING
-                           ? table->fin_timeout_s
-                           : number(PyList_GET_ITEM(table->aging_s, session->server));
-    if (!(now - session->last_seen < timeout_s))
+    PyObject *timeouts_s = PyTuple_GET_ITEM(table->timeouts_s, session->state - SYN_SEEN);
+    if (session->server >= PyList_GET_SIZE(timeouts_s) ||
+        !(now - session->last_seen < number(PyList_GET_ITEM(timeouts_s, session->server))))
         return 0;
     if (session->state == SYN_SEEN)
         session->state = ESTABLISHED, session->ack = segment.ack;
@@ -196,11 +194,15 @@ static uint16_t ask(PyObject *decide, PyObject *now, const uint8_t *packet, size
 
 static bool read_table(PyObject *const *arguments, struct table *table)
 {
-    *table = (struct table){arguments[0], arguments[1], arguments[2], PyFloat_AsDouble(arguments[3])};
-    if (!PyErr_Occurred() && (!PyByteArray_Check(table->rows) || !PyList_Check(table->shards) ||
-                              PyList_GET_SIZE(table->shards) != 256 || !PyList_Check(table->aging_s)))
-        PyErr_SetString(PyExc_TypeError, "a bytearray, a list of 256 dicts and a list of floats are needed");
-    return !PyErr_Occurred();
+    *table = (struct table){arguments[0], arguments[1], arguments[2]};
+    bool right = PyByteArray_Check(table->rows) && PyList_Check(table->shards) &&
+                 PyList_GET_SIZE(table->shards) == 256 && PyTuple_Check(table->timeouts_s) &&
+                 PyTuple_GET_SIZE(table->timeouts_s) == STATES;
+    for (int state = 0; right && state < STATES; state++)
+        right = PyList_Check(PyTuple_GET_ITEM(table->timeouts_s, state));
+    if (!right)
+        PyErr_SetString(PyExc_TypeError, "a bytearray, a list of 256 dicts and 4 lists of floats are needed");
+    return right;
 }
 
 static PyObject *drain(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
@@ -211,8 +213,8 @@ static PyObject *drain(PyObject *module, PyObject *const *arguments, Py_ssize_t 
     struct iovec parts[BATCH];
     struct mmsghdr batch[BATCH];
     (void)module;
-    if (count != 9)
-        return PyErr_Format(PyExc_TypeError, "drain takes 9 arguments");
+    if (count != 8)
+        return PyErr_Format(PyExc_TypeError, "drain takes 8 arguments");
     int fd = PyLong_AsLong(arguments[0]);
     uint16_t queue = PyLong_AsLong(arguments[1]);
     uint32_t mark = PyLong_AsUnsignedLong(arguments[2]);
@@ -238,7 +240,7 @@ static PyObject *drain(PyObject *module, PyObject *const *arguments, Py_ssize_t 
         if (server)
             forwarded++;
         else
-            server = ask(arguments[8], arguments[3], packet, size), asked++;
+            server = ask(arguments[7], arguments[3], packet, size), asked++;
         set_verdict(&verdicts[decided++], queue, id, server, mark);
     }
     if (decided && send(fd, verdicts, decided * sizeof *verdicts, 0) < 0)
@@ -250,7 +252,7 @@ static PyObject *known_py(PyObject *module, PyObject *const *arguments, Py_ssize
 {
     struct table table;
     (void)module;
-    if (count != 6 || !PyBytes_Check(arguments[1]))
+    if (count != 5 || !PyBytes_Check(arguments[1]))
         return PyErr_Format(PyExc_TypeError, "known takes a time, bytes, and a table's parts");
     double now = PyFloat_AsDouble(arguments[0]);
     if (PyErr_Occurred() || !read_table(arguments + 2, &table))

@@ -7,8 +7,7 @@ def drain(
     now: float,
     rows: bytearray,
     shards: list[dict[bytes, int]],
-    aging_s: list[float],
-    fin_timeout_s: float,
+    timeouts_s: tuple[list[float], list[float], list[float], list[float]],
     decide: Callable[[float, bytes], int],
     /,
 ) -> tuple[int, int]:
@@ -23,8 +22,7 @@ def known(
     packet: bytes,
     rows: bytearray,
     shards: list[dict[bytes, int]],
-    aging_s: list[float],
-    fin_timeout_s: float,
+    timeouts_s: tuple[list[float], list[float], list[float], list[float]],
     /,
 ) -> int:
     """The server of a packet that only has to be noted in its session, which is done; 0 of any other."""

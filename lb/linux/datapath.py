@@ -69,7 +69,7 @@ def kernel(box: Box, now: Callable[[], float], queue: PacketQueue) -> Drain:
             return box.count_drop(Drop.INTERNAL)
 
     table = box.table
-    fixed = (table.rows, table.index[TCP], table.aging_s, table.fin_timeout_s, decide)
+    fixed = (table.rows, table.index[TCP], table.timeouts_s, decide)
     fd = queue.fileno()
 
     def drain() -> bool:

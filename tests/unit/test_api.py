@@ -657,6 +657,7 @@ def test_stats_count_everything(host: FakeHost) -> None:
         "dscp": 10,
         "scheduler": "round-robin",
         "aging_s": 600.0,
+        "syn_timeout_s": 60.0,
         "servers": 2,
         "bound": 2,
         "sessions": 2,
@@ -729,6 +730,18 @@ def test_explain_says_that_a_session_goes_to_its_server_although_that_has_failed
     # And so it is.
     assert host.send("A", seq=1001, ack=5001) == "rs1"
     assert host.send("S", seq=9000) == "rs2"
+
+
+def test_explain_says_that_a_session_is_half_open_and_when_it_goes(host: FakeHost) -> None:
+    host.send("S", port=40000)
+    host.fail("web/rs1")
+    host.time += 4
+    _, text = told(host, f"{CLIENT}:40000")
+    assert "a session is kept until it has been idle for 60 s" in text
+    assert (
+        "It is half-open, the client has sent no ACK yet: the entry goes in 56.0 s if no packet comes."
+        in text
+    )
 
 
 def test_explain_without_a_session_says_who_would_get_a_new_one_and_what_other_segments_meet(

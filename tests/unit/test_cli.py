@@ -317,7 +317,7 @@ def test_a_wrong_option_is_exit_code_2() -> None:
 def test_check_shows_what_a_configuration_means(config: Path) -> None:
     result = run("check", "-c", config)
     assert result.exit_code == 0
-    assert "web: 192.0.2.10:80/tcp, DSCP 10, round-robin, idle timeout 600 s" in result.stdout
+    assert "web: 192.0.2.10:80/tcp, DSCP 10, round-robin, idle timeout 600 s, half-open 60 s" in result.stdout
     assert "rs1: 10.0.0.1, weight 1" in result.stdout
     document = json.loads(run("check", "-c", config, "--json").stdout)
     assert document["virtual_server"][0]["aging_s"] == 600

@@ -91,7 +91,8 @@ def test_defaults_are_the_articles(file: Path) -> None:
 
     (web,) = config.virtual_server
     check = web.health_check
-    assert (web.protocol, web.scheduler, web.aging_s) == ("tcp", "round-robin", 600)
+    assert (web.protocol, web.scheduler) == ("tcp", "round-robin")
+    assert (web.aging_s, web.syn_timeout_s) == (600, 60)
     assert (web.on_port_reuse, web.on_no_entry, web.on_no_server) == ("schedule", "reset", "reset")
     assert (check.kind, check.url, check.expect) == ("l7", "/health_check.html", (200,))
     assert (check.interval_s, check.retries, check.timeout_s) == (10, 1, 1)
@@ -108,6 +109,8 @@ def test_defaults_are_the_articles(file: Path) -> None:
     [
         "aging_s = 120",
         "aging_s = 3600",
+        "syn_timeout_s = 1",
+        "syn_timeout_s = 120",
         "dscp = 1",
         "dscp = 63",
         "port = 1",
@@ -147,6 +150,8 @@ def test_equal_addresses_in_two_virtual_servers_are_one_machine_serving_both(fil
         (VIRTUAL, "aging_s = 60", "virtual_server[0].aging_s = 60.0: 120 to 3600 is allowed"),
         (VIRTUAL, "aging_s = 3601", "virtual_server[0].aging_s = 3601.0: 120 to 3600 is allowed"),
         (VIRTUAL, "aging_s = nan", "virtual_server[0].aging_s = nan: 120 to 3600 is allowed"),
+        (VIRTUAL, "syn_timeout_s = 0", "virtual_server[0].syn_timeout_s = 0: 1 to 120 is allowed"),
+        (VIRTUAL, "syn_timeout_s = 121", "virtual_server[0].syn_timeout_s = 121: 1 to 120 is allowed"),
         (VIRTUAL, "dscp = 0", "virtual_server[0].dscp = 0: 1 to 63 is allowed"),
         (VIRTUAL, "dscp = 64", "virtual_server[0].dscp = 64: 1 to 63 is allowed"),
         (VIRTUAL, "port = 65536", "virtual_server[0].port = 65536: 1 to 65535 is allowed"),

@@ -276,10 +276,78 @@ def test_aging_is_the_virtual_servers_own() -> None:
     talk = Dialogue(service(aging_s=120), service("slow", port=443, aging_s=3600, servers=("rs4",)))
     established(talk)
     talk.send(tcp("S", vip_port=443))
+    talk.send(tcp("A", seq=ISN + 1, ack=501, vip_port=443))
     talk.wait(121)
     assert [row.server for row in talk.sessions()] == [talk.server("rs4").id]
     talk.wait(3480)
     assert talk.sessions() == []
+
+
+def test_half_open_session_goes_60_s_after_its_last_syn() -> None:
+    talk = Dialogue(session_events=True)
+    assert talk.send(tcp("S")) == "rs1"
+    talk.wait(32)
+    assert talk.send(tcp("S")) == "rs1", "retransmitted"
+    talk.wait(59.9)
+    assert talk.session()
+    talk.take_events()
+    talk.wait(0.35)
+
+    assert talk.session() is None
+    (removed,) = talk.take_events(SessionRemoved)
+    assert isinstance(removed, SessionRemoved)
+    assert removed.reason is Removal.SYN_TIMEOUT
+    assert talk.send(tcp("A", seq=ISN + 1, ack=501)) == "no_entry"
+
+
+def test_half_open_timeout_is_the_virtual_servers_own() -> None:
+    talk = Dialogue(service(syn_timeout_s=5), service("slow", port=443, syn_timeout_s=90, servers=("rs4",)))
+    talk.send(tcp("S"))
+    talk.send(tcp("S", vip_port=443))
+    talk.wait(5.25)
+    assert [row.server for row in talk.sessions()] == [talk.server("rs4").id]
+    talk.wait(85)
+    assert talk.sessions() == []
+
+
+def test_half_open_session_ages_in_silence_whatever_reset_on_aging_says() -> None:
+    """The source of a SYN may be forged: it gets no RST that nobody has asked for."""
+    talk = Dialogue(service(reset_on_aging=True))
+    talk.send(tcp("S"))
+    talk.wait(61)
+
+    assert talk.sessions() == []
+    assert talk.replies() == []
+
+
+@pytest.mark.parametrize(
+    ("speed", "aging_s", "half_open_s", "closed_s"),
+    [(1, 600, 60, 8), (2, 600, 60, 8), (10, 600, 60, 40), (100, 600, 400, 400), (100, 120, 120, 120)],
+)
+def test_speed_leaves_half_open_and_closed_sessions_4_s_of_real_time_within_the_aging_time(
+    speed: float, aging_s: float, half_open_s: float, closed_s: float
+) -> None:
+    talk = Dialogue(service(aging_s=aging_s), speed=speed)
+    talk.send(tcp("S", port=1))
+    established(talk, port=2)
+    talk.send(tcp("FA", seq=ISN + 1, ack=501, port=2))
+
+    left = {row.state: row.expires - talk.now for row in talk.sessions()}
+    assert left == {SessionState.SYN: half_open_s, SessionState.FIN: closed_s}
+    talk.wait(min(half_open_s, closed_s) - 0.1)
+    assert len(talk.sessions()) == 2
+    talk.wait(abs(half_open_s - closed_s) + 0.35)
+    assert talk.sessions() == []
+
+
+def test_scan_of_half_open_connections_fills_the_table_for_60_s_only() -> None:
+    talk = Dialogue(session_limit=100)
+    answers = [talk.send(tcp("S", port=port)) for port in range(1, 111)]
+    assert answers.count("table_full") == 10
+    talk.wait(60.25)
+
+    assert talk.sessions() == []
+    assert established(talk) in {"rs1", "rs2", "rs3"}
 
 
 def test_clients_fin_leaves_the_session_8_s_for_its_last_acks() -> None:
@@ -393,6 +461,7 @@ def test_new_syn_on_an_entry_is_a_new_connection_scheduled_afresh(ending: str) -
     (removed,) = talk.take_events(SessionRemoved)
     assert isinstance(removed, SessionRemoved)
     assert removed.reason is Removal.PORT_REUSE
+    talk.send(tcp("A", seq=77_001, ack=501))
     talk.wait(599)
     assert talk.session(), "not the FIN's 8 s"
 
@@ -429,6 +498,7 @@ def test_new_syn_on_a_closed_entry_has_the_whole_idle_timeout_with_keep() -> Non
     talk.send(tcp("FA", seq=ISN + 1, ack=501))
     talk.wait(5)
     assert talk.send(tcp("S", seq=77_000)) == server
+    assert talk.send(tcp("A", seq=77_001, ack=501)) == server
     talk.wait(599)
 
     assert talk.session()

@@ -55,7 +55,7 @@ def state_of(box: Box) -> tuple[object, ...]:
     return box.table.page(0, 100), box.forwarded, box.dropped, box.resets, servers, box.take_packets()
 
 
-pauses = st.sampled_from([0.0, 0.3, 7.9, 8.0, 119.9, 120.0, 600.0])
+pauses = st.sampled_from([0.0, 0.3, 7.9, 8.0, 59.9, 60.0, 119.9, 120.0, 600.0])
 arrivals = st.lists(st.tuples(pauses, st.booleans(), segments()), min_size=1, max_size=12)
 
 

@@ -341,6 +341,7 @@ def test_new_connection_on_the_port_of_a_reset_one_is_scheduled() -> None:
     assert talk.send(tcp("S", seq=77_000, port=1)) == "rs2"
     assert talk.packets == []
     assert outcomes(talk) == {Outcome.ACCEPTED: 1}
+    assert talk.send(tcp("A", seq=77_001, ack=501, port=1)) == "rs2"
     talk.wait(61)
     assert talk.session(port=1)
 

@@ -15,7 +15,9 @@ from .dialogue import CLIENT, ISN, NOT_FOUND, PORT, VIP, Dialogue, changed, pack
 def running(*services: ServiceSettings) -> Dialogue:
     """A box with a session on each of the first virtual server's three servers, on ports 1 to 3."""
     talk = Dialogue(*services, session_events=True)
-    assert [talk.send(tcp("S", port=port)) for port in (1, 2, 3)] == ["rs1", "rs2", "rs3"]
+    for port, server in ((1, "rs1"), (2, "rs2"), (3, "rs3")):
+        assert talk.send(tcp("S", port=port)) == server
+        assert talk.send(tcp("A", seq=ISN + 1, ack=501, port=port)) == server
     talk.take_events()
     return talk
 

@@ -15,6 +15,7 @@ from lb.core.packet import join
 from lb.core.session import NONE, ROW, TICK_S, SessionState, SessionTable
 
 FIN_S = 8.0
+SYN_S = {1: 60.0, 2: 5.0, 3: 120.0}
 AGING_S = {1: 600.0, 2: 120.0, 3: 130.5}
 LIMIT = 6
 TCP, UDP = 6, 17
@@ -31,10 +32,17 @@ class CountingTable(SessionTable):
 
 
 def new_table(limit: int = LIMIT) -> CountingTable:
-    table = CountingTable(limit, FIN_S)
-    for server, aging_s in AGING_S.items():
-        table.set_aging(server, aging_s)
+    table = CountingTable(limit)
+    for server in AGING_S:
+        set_timeouts(table, server)
     return table
+
+
+def set_timeouts(
+    table: SessionTable, server: int, *, syn_s: float = 0.0, aging_s: float = 0.0, fin_s: float = FIN_S
+) -> None:
+    """The timeouts given, the others as in SYN_S, AGING_S and FIN_S."""
+    table.set_timeouts(server, syn_s=syn_s or SYN_S[server], aging_s=aging_s or AGING_S[server], fin_s=fin_s)
 
 
 def key(number: int) -> bytes:
@@ -44,9 +52,15 @@ def key(number: int) -> bytes:
 
 
 def opened(
-    table: SessionTable, number: int = 0, *, now: float = 1000.0, server: int = 1, seq: int = 5
+    table: SessionTable,
+    number: int = 0,
+    *,
+    now: float = 1000.0,
+    server: int = 1,
+    seq: int = 5,
+    state: SessionState = SessionState.ESTABLISHED,
 ) -> int:
-    return table.insert(now, TCP, key(number), server, SessionState.ESTABLISHED, seq, 0)
+    return table.insert(now, TCP, key(number), server, state, seq, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +82,14 @@ class Row:
     def expires(self) -> float:
         if self.state is SessionState.FIN:
             return self.last_seen + FIN_S
+        if self.state is SessionState.SYN:
+            return self.last_seen + SYN_S[self.server]
         return self.last_seen + (AGING_S[self.server] if self.is_session else 60.0)
 
 
 flows = st.tuples(st.sampled_from([TCP, UDP]), st.integers(0, 5).map(key))
 waits = st.floats(0, 700) | st.sampled_from(
-    [0.0, 0.1, 0.25, 7.75, 8.0, 8.25, 60.0, 119.75, 120.0, 599.0, 600.0]
+    [0.0, 0.1, 0.25, 5.0, 7.75, 8.0, 8.25, 60.0, 119.75, 120.0, 599.0, 600.0]
 )
 
 
@@ -107,6 +123,15 @@ class TableAgainstDict(RuleBasedStateMachine):
         if flow in self.sessions():
             self.table.last_seen[self.model[flow].slot] = self.now
             self.model[flow] = replace(self.model[flow], last_seen=self.now)
+
+    @rule(flow=flows)
+    def acknowledge(self, flow: tuple[int, bytes]) -> None:
+        """As the box does, and the module in C: the row says ESTABLISHED, the chains know nothing of it."""
+        if flow in self.sessions() and self.model[flow].state is SessionState.SYN:
+            slot = self.model[flow].slot
+            self.table.state[slot] = SessionState.ESTABLISHED
+            self.table.last_seen[slot] = self.now
+            self.model[flow] = replace(self.model[flow], state=SessionState.ESTABLISHED, last_seen=self.now)
 
     @rule(flow=flows)
     def close(self, flow: tuple[int, bytes]) -> None:
@@ -324,17 +349,52 @@ def test_shorter_aging_ages_out_what_is_idle_for_longer_already() -> None:
     table = new_table()
     slot = opened(table, now=1000)
 
-    table.set_aging(1, 120)
+    set_timeouts(table, 1, aging_s=120)
 
     assert table.next_deadline() <= 1120.25
     assert table.sweep(1121, 10) == [slot]
+
+
+@pytest.mark.parametrize("state", [SessionState.SYN, SessionState.FIN])
+def test_shorter_timeout_of_half_open_and_closed_sessions_holds_for_those_that_are_there(
+    state: SessionState,
+) -> None:
+    table = new_table()
+    slot = opened(table, now=1000, state=state)
+
+    set_timeouts(table, 1, syn_s=3.0, fin_s=3.0)
+
+    assert table.sweep(1002.9, 10) == []
+    assert table.sweep(1003.25, 10) == [slot]
+
+
+def test_half_open_session_goes_at_its_own_timeout() -> None:
+    table = new_table()
+    half_open = opened(table, 0, now=1000, state=SessionState.SYN)
+    opened(table, 1, now=1000)
+
+    assert table.next_deadline() == 1060
+    assert table.sweep(1059.9, 10) == []
+    assert table.sweep(1060, 10) == [half_open]
+
+
+def test_session_acknowledged_in_time_has_the_whole_aging_time() -> None:
+    table = new_table()
+    slot = opened(table, now=1000, state=SessionState.SYN)
+    table.state[slot] = SessionState.ESTABLISHED
+    table.last_seen[slot] = 1059.9
+
+    assert table.sweep(1060, 10) == []
+    assert table.sweep(1059.9 + 599, 10) == []
+    assert table.sweep(1060 + 600, 10) == [slot]
+    assert table.looks == 2, "once at the SYN's timeout, once at the aging time's"
 
 
 def test_longer_aging_keeps_sessions_for_longer() -> None:
     table = new_table()
     slot = opened(table, now=1000)
 
-    table.set_aging(1, 3600)
+    set_timeouts(table, 1, aging_s=3600)
 
     assert table.sweep(1000 + 3599, 10) == []
     assert table.sweep(1000 + 3601, 10) == [slot]

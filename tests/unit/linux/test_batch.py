@@ -27,9 +27,11 @@ DROP, ACCEPT = 0, 1
 Decide = Callable[[float, bytes], int]
 
 
-def parts(box: Box) -> tuple[bytearray, list[dict[bytes, int]], list[float], float]:
-    table = box.table
-    return table.rows, table.index[TCP], table.aging_s, table.fin_timeout_s
+Timeouts = tuple[list[float], list[float], list[float], list[float]]
+
+
+def parts(box: Box) -> tuple[bytearray, list[dict[bytes, int]], Timeouts]:
+    return box.table.rows, box.table.index[TCP], box.table.timeouts_s
 
 
 def handle(box: Box, now: float, packet: bytes) -> int:
@@ -54,6 +56,14 @@ def handle(box: Box, now: float, packet: bytes) -> int:
 )
 @example(
     [(0.0, False, bytes(tcp("FA", seq=ISN + 1, ack=9))), (7.9, True, bytes(tcp("A", seq=ISN + 2, ack=501)))],
+    CLIENT,
+)
+@example(
+    [(0.0, False, bytes(tcp("S", seq=77))), (60.0, True, bytes(tcp("A", seq=78, ack=501)))],
+    CLIENT,
+)
+@example(
+    [(0.0, False, bytes(tcp("S", seq=77))), (59.9, True, bytes(tcp("A", seq=78, ack=501)))],
     CLIENT,
 )
 def test_compiled_path_and_general_path_agree_on_every_packet(
@@ -121,15 +131,20 @@ def test_only_the_first_and_the_last_packets_of_a_connection_are_not_decided_in_
 
 
 def test_parts_that_are_none_of_a_table_are_refused() -> None:
-    rows, shards, aging_s, fin_s = parts(Dialogue().box)
+    rows, shards, timeouts_s = parts(Dialogue().box)
+    syn_s, aging_s, fin_s, _ = timeouts_s
     packet = bytes(tcp("A"))
 
     with pytest.raises(TypeError, match="list of 256 dicts"):
-        batch.known(1.0, packet, rows, shards[:9], aging_s, fin_s)
+        batch.known(1.0, packet, rows, shards[:9], timeouts_s)
+    with pytest.raises(TypeError, match="4 lists of floats"):
+        batch.known(1.0, packet, rows, shards, (syn_s, aging_s, fin_s))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="4 lists of floats"):
+        batch.known(1.0, packet, rows, shards, (syn_s, aging_s, fin_s, 600.0))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        batch.known(1.0, packet, bytes(rows), shards, aging_s, fin_s)  # type: ignore[arg-type]
+        batch.known(1.0, packet, bytes(rows), shards, timeouts_s)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        batch.known(1.0, "text", rows, shards, aging_s, fin_s)  # type: ignore[arg-type]
+        batch.known(1.0, "text", rows, shards, timeouts_s)  # type: ignore[arg-type]
 
 
 # The queue
