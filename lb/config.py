@@ -6,6 +6,7 @@ the value found and what is allowed.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -72,11 +73,26 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_HOST = re.compile(r"([A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+
+
+def _host_field(value: str) -> str:
+    """A Host header field: a name or an address, and a port or none (RFC 9110 §7.2, RFC 3986 §3.2)."""
+    if not _HOST.fullmatch(value):
+        raise PydanticCustomError(
+            "host", "'www.example.com', '192.0.2.10:8080' or '[2001:db8::10]' is allowed, for example"
+        )
+    return value
+
+
 class HealthCheck(Strict):
     """How the servers of a virtual server are checked (SPEC §4)."""
 
     kind: Literal["l7", "l4"] = "l7"
     url: Annotated[str, StringConstraints(pattern=r"^/[!-~]*$")] = "/health_check.html"
+    host: Annotated[str, AfterValidator(_host_field)] | None = Field(
+        default=None, description="the Host header field; by default the VIP, and the port unless it is 80"
+    )
     expect: tuple[Annotated[StrictInt, _between(100, 599)], ...] = Field(default=(200,), min_length=1)
     interval_s: Annotated[StrictFloat, _between(1, 120)] = 10.0
     retries: Annotated[StrictInt, _between(0, 10)] = 1

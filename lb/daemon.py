@@ -31,6 +31,7 @@ from lb.core import packet, service
 from lb.core.box import Box
 from lb.core.events import ServerChanged
 from lb.core.fleet import Probe
+from lb.core.health import ProbeResult
 from lb.core.rewrite import Rewriter
 from lb.core.service import RealServer
 from lb.journal import Journal
@@ -273,15 +274,16 @@ class Daemon:
                     reason=event.reason,
                 )
         for check in box.take_probes():
-            task = self._loop.create_task(self._check(check))
+            task = self._loop.create_task(self._check(check, self._request(box.fleet.servers[check.server])))
             self._probing.add(task)
             task.add_done_callback(self._probing.discard)
 
-    async def _check(self, check: Probe) -> None:
-        server = self.box.fleet.servers[check.server]
-        result = await probe.check(self._request(server))
-        self.box.handle_probe(self.now(), check, result)
-        self.settle()
+    async def _check(self, check: Probe, request: probe.Request) -> None:
+        def report(result: ProbeResult) -> None:
+            self.box.handle_probe(self.now(), check, result)
+            self.settle()
+
+        await probe.check(request, report)
 
     def queue(self) -> QueueStatistics:
         """What the kernel says of the queue, and what became of the packets injected."""
@@ -336,7 +338,7 @@ class Daemon:
             mark=None if direct else rules.MARK_BASE | server.id,
             url=check.url,
             expect=check.expect,
-            host=str(virtual.address),
+            host=check.host or probe.authority(virtual.address, virtual.port),
             timeout_s=self._clock.real(check.timeout_s),
         )
 

@@ -132,7 +132,8 @@ def configuration(out: Console, config: BoxConfig) -> None:
     out.print(Text(f"box {config.name}: speed {config.speed:g}, up to {config.sessions.limit} sessions"))
     for service in config.virtual_server:
         check = service.health_check
-        what = f"GET {check.url}" if check.kind == "l7" else "connect"
+        host = f" with Host: {check.host}" if check.host is not None else ""
+        what = f"GET {check.url}{host}" if check.kind == "l7" else "connect"
         where = "the VIP through the DSR path" if check.path == "dsr" else "the server's own address"
         address = f"[{service.address}]" if service.address.version == 6 else str(service.address)
         out.print()

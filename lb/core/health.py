@@ -51,6 +51,8 @@ class ProbeResult:
 
     outcome: Outcome
     detail: str
+    status: int | None = None
+    """The HTTP status, if there was one."""
 
 
 BOUND = frozenset({ServerState.ACTIVE, ServerState.SUSPECT})

@@ -7,20 +7,26 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import Literal
-
-import h11
+from typing import Final, Literal
 
 from lb.core.health import Outcome, ProbeResult
+from lb.linux.status_line import NotHttp, final_status
 
-MAX_HEAD = 16 * 1024
-"""Bytes read in search of a final status, 1xx responses included; below h11's own limit."""
+MAX_HEAD: Final = 16 * 1024
+"""Bytes read in search of a final status: interim responses and one status line."""
 
-_DETAIL_LIMIT = 120
-_ABORT_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
-_REASONS = {
+READ_ON_S: Final = 2.0
+READ_ON_BYTES: Final = 1 << 20
+"""Real seconds, and bytes, for which the rest of an answer is read. A page of 300 kB takes a few ms."""
+
+_CHUNK: Final = 64 * 1024
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
+_FIN_ON_CLOSE: Final = struct.pack("ii", 0, 0)
+_REASONS: Final = {
     errno.ECONNREFUSED: "refused",
     errno.ECONNRESET: "reset",
     errno.EPIPE: "reset",
@@ -42,69 +48,102 @@ class Request:
     url: str
     expect: tuple[int, ...]
     host: str
+    """The value of the Host header field; see `authority`."""
     timeout_s: float
-    """Real seconds for the whole check: connection, request and head of the response."""
+    """Real seconds for connection, request and status line."""
 
 
-async def check(request: Request) -> ProbeResult:
-    """How the server answers; raises nothing but CancelledError.
+def authority(address: IPv4Address | IPv6Address, port: int) -> str:
+    """The Host header field for a server at this place (RFC 9110 §7.2, RFC 3986 §3.2).
 
-    The connection is closed as a client closes it, with a FIN: to the service a reset would be an error to
-    log, every interval. The price is TIME_WAIT on the box where it closes first, 60 s a probe: some 470
-    probes/s to one VIP use up its 28,000 local ports. An L7 server that heeds `Connection: close` closes
-    first. Only a check given up is reset: nobody is to wait for it, nor the kernel to retransmit to a server
-    that is gone.
+    An IPv6 address is in brackets. The port is there unless it is 80, the default of "http".
+    """
+    host = str(address) if address.version == 4 else f"[{address}]"
+    return host if port == 80 else f"{host}:{port}"
+
+
+async def check(request: Request, report: Callable[[ProbeResult], None]) -> None:
+    """Report how the server answers, then end the connection; raises nothing but CancelledError.
+
+    `report` is called once, as soon as the status is known; never when the check is cancelled.
+
+    The connection ends with a FIN: a service logs a reset as an error, every interval. The kernel sends a
+    reset in place of a FIN while bytes are unread, so the check reads on until the service closes, for
+    READ_ON_S and READ_ON_BYTES at most. A service that sends more can get a reset.
+
+    The side that closes first keeps TIME_WAIT, 60 s a connection: an L7 server that heeds `Connection:
+    close`; the box after an L4 check. Some 470 such checks/s to one VIP use up the box's 28,000 local ports.
+
+    A check that times out, or is cancelled before its result, ends with a reset: the kernel does not
+    retransmit to a server that is gone.
     """
     family = socket.AF_INET if request.address.version == 4 else socket.AF_INET6
-    try:
-        with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
-            try:
-                async with asyncio.timeout(request.timeout_s):
-                    return await _check_over(connection, request)
-            except (TimeoutError, asyncio.CancelledError):
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT_ON_CLOSE)
-                raise
-    except TimeoutError:
-        return _miss("timeout")
-    except OSError as error:
-        number = error.errno or 0
-        return _miss(_REASONS.get(number, os.strerror(number)))
-    except h11.ProtocolError as error:
-        return _miss(f"not HTTP: {error}")
+    with ExitStack() as held:
+        try:
+            connection = held.enter_context(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            async with asyncio.timeout(request.timeout_s):
+                result = await _ask(connection, request)
+        except TimeoutError:
+            report(_miss("timeout"))
+            return
+        except OSError as error:
+            number = error.errno or 0
+            report(_miss(_REASONS.get(number, os.strerror(number))))
+            return
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FIN_ON_CLOSE)
+        report(result)
+        with suppress(OSError):
+            if request.kind == "l4":  # the box has asked for nothing: it can close first
+                connection.shutdown(socket.SHUT_WR)
+            await _read_on(connection)
 
 
-async def _check_over(connection: socket.socket, request: Request) -> ProbeResult:
+async def _ask(connection: socket.socket, request: Request) -> ProbeResult:
+    """How the server answers; raises OSError, TimeoutError among them."""
     if request.mark is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, request.mark)
     await asyncio.get_running_loop().sock_connect(connection, (str(request.address), request.port))
     if request.kind == "l4":
         return ProbeResult(Outcome.SUCCESS, "connected")
-    return await _get(connection, request)
+    try:
+        return await _get(connection, request)
+    except NotHttp as error:
+        return _miss(str(error))
 
 
 async def _get(connection: socket.socket, request: Request) -> ProbeResult:
+    """Ask for the page and read up to its status line; raises NotHttp as well."""
     loop = asyncio.get_running_loop()
-    http = h11.Connection(h11.CLIENT)
-    headers = [("Host", request.host), ("User-Agent", "l4box"), ("Connection", "close")]
-    await loop.sock_sendall(
-        connection, http.send(h11.Request(method="GET", target=request.url, headers=headers)) or b""
+    head = (
+        f"GET {request.url} HTTP/1.1",
+        f"Host: {request.host}",
+        "User-Agent: l4box",
+        "Connection: close",
+        "\r\n",
     )
-    received = 0
-    while not isinstance(event := http.next_event(), h11.Response):
-        if event is not h11.NEED_DATA:  # a 1xx response
-            continue
-        data = await loop.sock_recv(connection, MAX_HEAD - received)
-        received += len(data)
-        if not data and not received:
-            return _miss("closed without an answer")
+    await loop.sock_sendall(connection, "\r\n".join(head).encode("ascii"))
+    received = b""
+    while (status := final_status(received)) is None:
+        if len(received) >= MAX_HEAD:
+            return _miss(f"no status within {MAX_HEAD} bytes")
+        data = await loop.sock_recv(connection, MAX_HEAD - len(received))
         if not data:
-            return _miss("not HTTP: closed before the end of a response's head")
-        if received >= MAX_HEAD:
-            return _miss(f"not HTTP: no status within {MAX_HEAD} bytes")
-        http.receive_data(data)
-    outcome = Outcome.SUCCESS if event.status_code in request.expect else Outcome.BAD_STATUS
-    return ProbeResult(outcome, str(event.status_code))
+            return _miss("closed before the status" if received else "closed without an answer")
+        received += data
+    outcome = Outcome.SUCCESS if status in request.expect else Outcome.BAD_STATUS
+    return ProbeResult(outcome, str(status), status)
+
+
+async def _read_on(connection: socket.socket) -> None:
+    """Read until the server closes, within the bounds; raises OSError, TimeoutError among them."""
+    loop = asyncio.get_running_loop()
+    left = READ_ON_BYTES
+    async with asyncio.timeout(READ_ON_S):
+        while left > 0 and (data := await loop.sock_recv(connection, _CHUNK)):
+            left -= len(data)
+            await asyncio.sleep(0)  # packets keep their turn while a server sends as fast as it can
 
 
 def _miss(detail: str) -> ProbeResult:
-    return ProbeResult(Outcome.MISS, detail[:_DETAIL_LIMIT])
+    return ProbeResult(Outcome.MISS, detail)

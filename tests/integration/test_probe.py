@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import socket
 import struct
+import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -50,6 +54,8 @@ THROUGH_DSR = probe.Request(
 )
 THROUGH_DSR_IPV6 = replace(THROUGH_DSR, address=VIP6, mark=MARK6)
 DIRECT = replace(THROUGH_DSR, address=REAL, mark=None)
+ANSWERED = ProbeResult(Outcome.SUCCESS, "200", 200)
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + b"y" * 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +164,28 @@ def tcp_server(namespace: str, behaviour: Callable[[socket.socket], None]) -> It
         listener.close()
 
 
+async def checked(request: probe.Request) -> ProbeResult:
+    """The one result of a check that has ended its connection."""
+    results: list[ProbeResult] = []
+    await probe.check(request, results.append)
+    (result,) = results
+    return result
+
+
 def check(lab: Lab, request: probe.Request) -> ProbeResult:
     with inside(lab.box):
-        return asyncio.run(probe.check(request))
+        return asyncio.run(checked(request))
+
+
+def delivered(connection: socket.socket) -> None:
+    """Wait until the box has acknowledged all that was sent; OSError if it has reset the connection."""
+
+    def settled() -> bool:
+        if error := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(error, os.strerror(error))
+        return fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)) == bytes(4)
+
+    assert eventually(settled)
 
 
 def reads_then(answer: bytes) -> Callable[[socket.socket], None]:
@@ -173,7 +198,7 @@ def reads_then(answer: bytes) -> Callable[[socket.socket], None]:
 
 def test_an_expected_status_through_the_dsr_path_is_a_success(lab: Lab) -> None:
     with web_server(lab.server) as server, capture(lab.server, "box") as wire:
-        assert check(lab, THROUGH_DSR) == ProbeResult(Outcome.SUCCESS, "200")
+        assert check(lab, THROUGH_DSR) == ANSWERED
         syn = wire.wait_for(lambda packet: TCP in packet and packet[TCP].flags == "S")
         request = wire.wait_for(lambda packet: TCP in packet and b"GET " in bytes(packet[TCP].payload))
     ((path, headers),) = server.requests
@@ -188,7 +213,7 @@ def test_an_expected_status_through_the_dsr_path_is_a_success(lab: Lab) -> None:
 
 def test_ipv6_goes_the_same_way(lab: Lab) -> None:
     with web_server(lab.server, family=socket.AF_INET6), capture(lab.server, "box") as wire:
-        assert check(lab, THROUGH_DSR_IPV6) == ProbeResult(Outcome.SUCCESS, "200")
+        assert check(lab, THROUGH_DSR_IPV6) == ANSWERED
         syn = wire.wait_for(lambda packet: TCP in packet and packet[TCP].flags == "S")
     assert (syn[IPv6].dst, syn[IPv6].tc >> 2) == (str(REAL6), DSCP)
     assert checksums_are_right(syn)
@@ -196,8 +221,8 @@ def test_ipv6_goes_the_same_way(lab: Lab) -> None:
 
 def test_another_status_is_a_bad_status_unless_expected(lab: Lab) -> None:
     with web_server(lab.server, status=404):
-        assert check(lab, THROUGH_DSR) == ProbeResult(Outcome.BAD_STATUS, "404")
-        assert check(lab, replace(THROUGH_DSR, expect=(200, 404))) == ProbeResult(Outcome.SUCCESS, "404")
+        assert check(lab, THROUGH_DSR) == ProbeResult(Outcome.BAD_STATUS, "404", 404)
+        assert check(lab, replace(THROUGH_DSR, expect=(200, 404))) == ProbeResult(Outcome.SUCCESS, "404", 404)
 
 
 def test_a_stopped_web_server_is_known_at_once(lab: Lab) -> None:
@@ -213,7 +238,7 @@ def test_a_server_without_its_vip_times_out_and_is_green_only_on_the_direct_path
         request = replace(THROUGH_DSR, timeout_s=0.3)
         assert check(lab, request) == ProbeResult(Outcome.MISS, "timeout")
         assert check(lab, replace(request, kind="l4")) == ProbeResult(Outcome.MISS, "timeout")
-        assert check(lab, DIRECT) == ProbeResult(Outcome.SUCCESS, "200")
+        assert check(lab, DIRECT) == ANSWERED
 
 
 def test_a_server_without_its_dscp_rule_times_out(lab: Lab) -> None:
@@ -224,7 +249,7 @@ def test_a_server_without_its_dscp_rule_times_out(lab: Lab) -> None:
 
 def test_the_direct_path_is_not_rewritten(lab: Lab) -> None:
     with web_server(lab.server), capture(lab.server, "box") as wire:
-        assert check(lab, DIRECT) == ProbeResult(Outcome.SUCCESS, "200")
+        assert check(lab, DIRECT) == ANSWERED
         syn = wire.wait_for(lambda packet: TCP in packet and packet[TCP].flags == "S")
     assert (syn[IP].dst, syn[IP].tos) == (str(REAL), 0)
 
@@ -232,36 +257,107 @@ def test_the_direct_path_is_not_rewritten(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("answer", "detail"),
     [
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "not HTTP: closed before the end of a response's head"),
-        (b"\x15\x03\x01\x00\x02\x02\x28\r\n\r\n", "not HTTP: illegal status line"),
-        (b"HTTP/1.1 999999 OK\r\n\r\n", "not HTTP: illegal status line"),
-        (b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "not HTTP: illegal header line"),
-        (b"HTTP/1.1 200 OK\r\nHalf: a he", "not HTTP: closed before the end of a response's head"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", 'not HTTP: "SSH-2.0-OpenSSH_9.2"'),
+        (b"\x15\x03\x01\x00\x02\x02\x28\r\n\r\n", "not HTTP: binary data"),
+        (b"HTTP/1.1 20", "closed before the status"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", "closed before the status"),
         (b"", "closed without an answer"),
-        (b"HTTP/1.1 200 OK\r\n" + b"More: headers\r\n" * 100_000, "not HTTP: no status within 16384 bytes"),
-        (b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000, "not HTTP: no status within 16384 bytes"),
-        (b"x" * 1_000_000, "not HTTP: no status within 16384 bytes"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000, "no status within 16384 bytes"),
+        (b"HTTP/1.1 200 " + b"x" * 100_000, "no status within 16384 bytes"),
+        (b"x" * 100_000, f'not HTTP: "{"x" * 40}"'),
     ],
     ids=lambda value: value[:24].decode("latin-1").strip() if isinstance(value, bytes) else "",
 )
-def test_what_is_not_http_is_a_miss_that_says_why(lab: Lab, answer: bytes, detail: str) -> None:
-    with tcp_server(lab.server, reads_then(answer)):
-        result = check(lab, replace(THROUGH_DSR, timeout_s=20.0))
-    assert result.outcome is Outcome.MISS
-    assert result.detail.startswith(detail)
-    assert len(result.detail) <= 120
+def test_what_has_no_status_is_a_miss_that_says_why(lab: Lab, answer: bytes, detail: str) -> None:
+    with tcp_server(lab.server, reads_then(answer)) as raised:
+        assert check(lab, replace(THROUGH_DSR, timeout_s=20.0)) == ProbeResult(Outcome.MISS, detail)
+    assert raised == []
 
 
-def test_only_the_head_of_the_response_is_waited_for(lab: Lab) -> None:
-    waiting = threading.Event()
+def test_the_status_line_decides_although_its_head_never_ends(lab: Lab) -> None:
+    decided = threading.Event()
+    results: list[ProbeResult] = []
+
+    def report(result: ProbeResult) -> None:
+        results.append(result)
+        decided.set()
 
     def answer_and_wait(connection: socket.socket) -> None:
-        connection.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-        waiting.wait(20)
+        connection.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nMore: to co")
+        assert decided.wait(20)
 
-    with tcp_server(lab.server, answer_and_wait):
-        assert check(lab, replace(THROUGH_DSR, timeout_s=20.0)) == ProbeResult(Outcome.SUCCESS, "200")
-        waiting.set()
+    with tcp_server(lab.server, answer_and_wait), inside(lab.box):
+        asyncio.run(probe.check(replace(THROUGH_DSR, timeout_s=20.0), report))
+    assert results == [ANSWERED]
+
+
+def test_a_page_of_300_kb_ends_without_a_reset(lab: Lab) -> None:
+    with tcp_server(lab.server, reads_then(PAGE)) as raised:
+        assert check(lab, THROUGH_DSR) == ANSWERED
+    assert raised == []
+    assert snmp(lab.box, "TcpOutRsts") == 0
+
+
+def test_a_body_that_comes_after_its_status_ends_without_a_reset(lab: Lab) -> None:
+    decided = threading.Event()
+
+    def answer_in_two_parts(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+        assert decided.wait(20)
+        time.sleep(0.2)  # a check that does not read on has left by now
+        connection.sendall(b"ok")
+        delivered(connection)
+
+    with tcp_server(lab.server, answer_in_two_parts) as raised, inside(lab.box):
+        asyncio.run(probe.check(THROUGH_DSR, lambda _: decided.set()))
+    assert raised == []
+    assert snmp(lab.box, "TcpOutRsts") == 0
+
+
+def test_a_server_that_ignores_connection_close_gets_a_fin(lab: Lab) -> None:
+    def keep_alive(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        assert connection.recv(4096) == b""
+
+    with tcp_server(lab.server, keep_alive) as raised:
+        assert check(lab, THROUGH_DSR) == ANSWERED
+    assert raised == []
+
+
+def test_a_server_that_never_stops_sending_is_left_after_a_megabyte(lab: Lab) -> None:
+    sent: list[int] = []
+
+    def send_for_ever(connection: socket.socket) -> None:
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            sent.append(connection.send(b"y" * 65536))
+
+    with tcp_server(lab.server, send_for_ever) as raised:
+        assert check(lab, THROUGH_DSR) == ANSWERED
+        assert eventually(lambda: bool(raised))
+    assert sum(sent) >= probe.READ_ON_BYTES
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["before the check closes", "after that"])
+def test_an_l4_check_of_a_server_that_speaks_first_ends_without_a_reset(lab: Lab, early: bool) -> None:
+    def greet(connection: socket.socket) -> None:
+        if not early:
+            assert connection.recv(4096) == b""
+            time.sleep(0.2)  # a check that does not read on has left by now
+        connection.sendall(b"220 mail.example.com ESMTP\r\n" * 100)
+        if early:
+            assert connection.recv(4096) == b""
+        connection.sendall(b"221 bye\r\n")
+        delivered(connection)
+
+    with tcp_server(lab.server, greet) as raised:
+        request = replace(THROUGH_DSR, kind="l4")
+        assert check(lab, request) == ProbeResult(Outcome.SUCCESS, "connected")
+    assert raised == []
+    assert snmp(lab.box, "TcpOutRsts") == 0
 
 
 def test_a_server_that_accepts_and_says_nothing_times_out_and_gets_a_reset(lab: Lab) -> None:
@@ -306,7 +402,7 @@ def test_no_route_is_unreachable(lab: Lab) -> None:
 
 def test_a_cancelled_check_ends_at_once_and_leaves_no_connection(lab: Lab) -> None:
     async def cancel_when_connected() -> None:
-        task = asyncio.create_task(probe.check(replace(THROUGH_DSR, timeout_s=60.0)))
+        task = asyncio.create_task(checked(replace(THROUGH_DSR, timeout_s=60.0)))
         await asyncio.get_running_loop().run_in_executor(None, connected.wait, 20)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -327,11 +423,11 @@ def test_a_cancelled_check_ends_at_once_and_leaves_no_connection(lab: Lab) -> No
 def test_checks_at_the_same_time_each_go_by_their_own_mark(lab: Lab) -> None:
     async def both() -> list[ProbeResult]:
         nowhere = replace(THROUGH_DSR, mark=MARK_BASE | 99, timeout_s=0.3)
-        return await asyncio.gather(probe.check(THROUGH_DSR), probe.check(nowhere))
+        return await asyncio.gather(checked(THROUGH_DSR), checked(nowhere))
 
     with web_server(lab.server), inside(lab.box):
         found, lost = asyncio.run(both())
-    assert found == ProbeResult(Outcome.SUCCESS, "200")
+    assert found == ANSWERED
     assert lost == ProbeResult(Outcome.MISS, "timeout")
 
 

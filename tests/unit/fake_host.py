@@ -40,8 +40,8 @@ WEB = {
     "dscp": 10,
     "real_server": [{"name": "rs1", "address": "10.0.0.1"}, {"name": "rs2", "address": "10.0.0.2"}],
 }
-OK = ProbeResult(Outcome.SUCCESS, "200")
-MISSING = ProbeResult(Outcome.BAD_STATUS, "404")
+OK = ProbeResult(Outcome.SUCCESS, "200", 200)
+MISSING = ProbeResult(Outcome.BAD_STATUS, "404", 404)
 
 
 def packed(address: str) -> bytes:

@@ -96,7 +96,7 @@ def test_defaults_are_the_articles(file: Path) -> None:
     assert (web.on_port_reuse, web.on_no_entry, web.on_no_server) == ("schedule", "reset", "reset")
     assert (check.kind, check.url, check.expect) == ("l7", "/health_check.html", (200,))
     assert (check.interval_s, check.retries, check.timeout_s) == (10, 1, 1)
-    assert (check.on_bad_status, check.path) == ("count", "dsr")
+    assert (check.on_bad_status, check.path, check.host) == ("count", "dsr", None)
     assert [(server.name, str(server.address), server.weight) for server in web.real_server] == [
         ("rs1", "10.0.1.2", 1),
         ("rs2", "10.0.2.2", 3),
@@ -122,6 +122,23 @@ def test_defaults_are_the_articles(file: Path) -> None:
 )
 def test_accepts(file: Path, line: str) -> None:
     accepted(file, with_line(GOOD, VIRTUAL, line))
+
+
+@pytest.mark.parametrize(
+    "host", ["www.example.com", "www.example.com:8080", "192.0.2.10", "[2001:db8::10]:8080", "under_score"]
+)
+def test_accepts_a_name_or_an_address_as_the_checks_host(file: Path, host: str) -> None:
+    (web,) = accepted(file, with_line(GOOD, CHECK, f'host = "{host}"')).virtual_server
+
+    assert web.health_check.host == host
+
+
+@pytest.mark.parametrize("host", ["", "2001:db8::10", "a b", "a\\r\\nX: 1", "http://a", "a:", "a:port"])
+def test_refuses_a_host_that_could_be_no_header_field(file: Path, host: str) -> None:
+    (problem,) = refused(file, with_line(GOOD, CHECK, f'host = "{host}"'))
+
+    assert problem.startswith("virtual_server[0].health_check.host = ")
+    assert "'[2001:db8::10]'" in problem
 
 
 @pytest.mark.parametrize(
