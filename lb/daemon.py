@@ -273,7 +273,7 @@ class Daemon:
                     sessions=event.sessions,
                     reason=event.reason,
                 )
-        for check in box.take_probes():
+        for check in box.take_probes(self.now()):
             task = self._loop.create_task(self._check(check, self._request(box.fleet.servers[check.server])))
             self._probing.add(task)
             task.add_done_callback(self._probing.discard)

@@ -308,9 +308,9 @@ class Box:
         self._events.clear()
         return taken
 
-    def take_probes(self) -> list[Probe]:
+    def take_probes(self, now: float) -> list[Probe]:
         """Health checks to start now."""
-        return self.fleet.take_probes()
+        return self.fleet.take_probes(now)
 
     # Removal
 

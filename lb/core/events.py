@@ -48,7 +48,7 @@ class ServerChanged:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """A health check ended."""
+    """A health check ended; `began` is the box time at which it started."""
 
     kind: ClassVar[str] = "probe"
     box_time: float
@@ -56,6 +56,8 @@ class Probed:
     server: str
     outcome: Outcome
     detail: str
+    status: int | None
+    began: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from lb.core.service import RealServer, ServerSettings, ServiceSettings, Virtual
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A health check to make. `epoch` goes back with the result."""
+    """A health check to make; it goes back with the result. `began`: box time."""
 
     server: int
     epoch: int
+    began: float
 
 
 class Fleet:
@@ -29,7 +30,7 @@ class Fleet:
         self.servers: dict[int, RealServer] = {}
         self._places: dict[tuple[int, bytes, int], VirtualServer] = {}
         self._checks: list[tuple[float, int, int]] = []  # heap of time, server id, epoch
-        self._probes: list[Probe] = []
+        self._due: list[tuple[int, int]] = []  # server id, epoch
         self._epoch = 0
         self._events = events
 
@@ -93,17 +94,17 @@ class Fleet:
             server = self._current(server_id, epoch)
             if server is not None:
                 self._signal(now, server, Signal.CHECK, "first health check")
-                self._probes.append(Probe(server_id, epoch))
+                self._due.append((server_id, epoch))
                 heappush(self._checks, (server.next_check(now), server_id, epoch))
 
     def next_deadline(self) -> float:
         """When the next check is due, or infinity."""
         return self._checks[0][0] if self._checks else inf
 
-    def take_probes(self) -> list[Probe]:
+    def take_probes(self, now: float) -> list[Probe]:
         """Health checks to start now."""
-        taken, self._probes = self._probes, []
-        return taken
+        due, self._due = self._due, []
+        return [Probe(server_id, epoch, now) for server_id, epoch in due]
 
     def handle_probe(self, now: float, probe: Probe, result: ProbeResult) -> RealServer | None:
         """A check has ended; the server, if that made it FAILED.
@@ -113,7 +114,17 @@ class Fleet:
         server = self._current(probe.server, probe.epoch)
         if server is None:
             return None
-        self._events.append(Probed(now, server.service.name, server.name, result.outcome, result.detail))
+        self._events.append(
+            Probed(
+                now,
+                server.service.name,
+                server.name,
+                result.outcome,
+                result.detail,
+                result.status,
+                probe.began,
+            )
+        )
         old = server.state
         if server.health.check_ended(result.outcome):
             self._changed(now, server, old, f"health check: {result.detail}")

@@ -98,7 +98,7 @@ class FakeHost:
         self.packets += self.box.take_packets()
         for event in self.box.take_events():
             self.journal.append(describe_event(event, self.wall))
-        for probe in self.box.take_probes():
+        for probe in self.box.take_probes(self.time):
             server = self.box.fleet.servers[probe.server]
             self.probes[f"{server.service.name}/{server.name}"] = probe
 

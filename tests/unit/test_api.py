@@ -575,6 +575,8 @@ def test_events_are_a_stream_of_one_object_a_line(host: FakeHost) -> None:
         "server": "rs1",
         "outcome": "bad_status",
         "detail": "404",
+        "status": 404,
+        "began": 100.0,
     }
     assert change == {
         "id": last + 2,

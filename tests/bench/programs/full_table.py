@@ -42,7 +42,7 @@ def main() -> None:
     for _ in servers:
         now = box.next_deadline()
         box.handle_timer(now)
-        for probe in box.take_probes():
+        for probe in box.take_probes(now):
             box.handle_probe(now, probe, ProbeResult(Outcome.SUCCESS, "200"))
     assert all(server.bound for server in box.fleet.servers.values())
     before, start = resident(), thread_time()

@@ -272,7 +272,7 @@ class Dialogue:
     def _drain(self) -> None:
         self.packets += self.box.take_packets()
         self.events += self.box.take_events()
-        for probe in self.box.take_probes():
+        for probe in self.box.take_probes(self.now):
             name = self.box.fleet.servers[probe.server].name
             answer = self.answers.get(name, OK)
             self.checks.append((self.now, name))

@@ -780,7 +780,7 @@ def test_a_new_box_does_nothing_until_it_is_configured() -> None:
 
     assert box.next_deadline() == float("inf")
     box.handle_timer(0)
-    assert (box.take_packets(), box.take_probes(), box.take_events()) == ([], [], [])
+    assert (box.take_packets(), box.take_probes(0.0), box.take_events()) == ([], [], [])
     assert box.handle_packet(0, bytes(tcp("S"))) == 0
     assert box.dropped == {Drop.NO_SERVICE: 1}
 

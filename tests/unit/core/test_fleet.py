@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from lb.core.box import Box
 from lb.core.events import Drained, Probed, ServerChanged
 from lb.core.fleet import Probe
 from lb.core.health import Outcome, ProbeResult, ServerState
@@ -107,9 +108,26 @@ def test_state_change_says_which_server_from_what_to_what_why_and_what_it_holds(
 
 def test_every_check_is_reported_as_it_ended() -> None:
     talk = Dialogue(service(servers=("rs1",)), answers={"rs1": SILENT})
+    began = talk.now
     talk.wait(1)
 
-    assert talk.take_events(Probed) == [Probed(talk.now, "web", "rs1", Outcome.MISS, "timeout")]
+    assert talk.take_events(Probed) == [
+        Probed(began + 1, "web", "rs1", Outcome.MISS, "timeout", status=None, began=began)
+    ]
+
+
+def test_check_begins_when_it_is_started_however_late_that_is() -> None:
+    """So that a check that was late, or missed, is told from a server that was slow."""
+    box = Box()
+    box.configure(100.0, [service(servers=("rs1",))])
+    box.handle_timer(100.5)
+    (probe,) = box.take_probes(103.0)
+    box.take_events()
+
+    box.handle_probe(103.25, probe, ProbeResult(Outcome.BAD_STATUS, "404", 404))
+
+    (probed,) = [event for event in box.take_events() if isinstance(event, Probed)]
+    assert (probed.began, probed.box_time, probed.status) == (103.0, 103.25, 404)
 
 
 # When: SPEC §4, "10–20 s after its file is renamed, 11–21 s after it goes silent"
@@ -234,7 +252,7 @@ def test_result_for_a_server_that_never_was_says_nothing() -> None:
     talk = Dialogue()
     talk.take_events()
 
-    talk.box.handle_probe(talk.now, Probe(99, 1), ProbeResult(Outcome.MISS, "timeout"))
+    talk.box.handle_probe(talk.now, Probe(99, 1, talk.now), ProbeResult(Outcome.MISS, "timeout"))
 
     assert talk.box.take_events() == []
 
