@@ -199,6 +199,7 @@ async def stats(request: Request, host: TheHost) -> schema.Stats:
         syn_probes=box.failover.probes,
         virtual_servers=[describe_service(service, box.failover) for service in box.fleet.services.values()],
         queue=host.queue(),
+        loop_lag=host.heartbeat.reading(),
     )
 
 
@@ -219,6 +220,7 @@ async def prometheus(request: Request, host: TheHost) -> Response:
     readings = metrics.Readings(
         box=host.box,
         queue=host.queue(),
+        lag=host.heartbeat.reading(),
         checks=checks,
         resetting={
             (server.service.name, server.name): resetting(server, host.box.failover)

@@ -35,6 +35,7 @@ from lb.core.health import ProbeResult
 from lb.core.rewrite import Rewriter
 from lb.core.service import RealServer
 from lb.journal import Journal
+from lb.lag import Heartbeat
 from lb.linux import datapath, lock, netfilter, preflight, probe, rules
 from lb.linux.inject import Injector
 from lb.linux.queue import COPY_ALL, COPY_HEADERS, PacketQueue, QueueTaken
@@ -95,6 +96,7 @@ class Daemon:
         self.name = config.name
         self.speed = config.speed
         self.journal = Journal(config.events.keep)
+        self.heartbeat = Heartbeat()
         self.box = Box(
             session_limit=config.sessions.limit,
             session_events=config.events.sessions,
@@ -128,6 +130,8 @@ class Daemon:
             api_socket = held.enter_context(_listen(lock.RUN_DIRECTORY / f"{self.name}.sock"))
             # The session table's columns are few and long-lived: nothing for the collector to look at again.
             gc.freeze()
+            self.heartbeat.start(self._loop)
+            held.callback(self.heartbeat.stop)
             self.settle()
             await self._serve(api_socket)
             await self._changing.acquire()  # for good: the rules that are removed now must not come back

@@ -10,6 +10,7 @@ from lb.config import BoxConfig
 from lb.core.box import Box
 from lb.core.service import RealServer
 from lb.journal import Journal
+from lb.lag import Heartbeat
 from lb.metrics import QueueStatistics
 from lb.refusal import Refused
 
@@ -19,6 +20,7 @@ class Host(Protocol):
 
     box: Box
     journal: Journal
+    heartbeat: Heartbeat
     name: str
     speed: float
     configuration: BoxConfig

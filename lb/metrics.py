@@ -12,15 +12,18 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily as Counter
 from prometheus_client.core import GaugeMetricFamily as Gauge
+from prometheus_client.core import HistogramMetricFamily as Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from lb.core.box import Box
 from lb.core.events import ResetReason
 from lb.core.failover import Outcome as ResetOutcome
 from lb.core.health import Outcome, ServerState
 from lb.core.packet import Drop
+from lb.lag import LoopLag
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
@@ -62,6 +65,7 @@ class Readings:
 
     box: Box
     queue: QueueStatistics
+    lag: LoopLag
     checks: Mapping[tuple[str, str, str], int]
     resetting: Mapping[tuple[str, str], int]
     speed: float
@@ -98,6 +102,14 @@ def _daemon(readings: Readings) -> Iterator[Metric]:
     yield build
     yield Gauge("l4box_start_time_seconds", "When the daemon started, Unix time.", readings.started)
     yield Gauge("l4box_speed_ratio", "Box seconds per real second.", readings.speed)
+    lag = readings.lag
+    bounds = [*map(floatToGoString, lag.upper_bounds_s), "+Inf"]
+    yield Histogram(
+        "l4box_loop_lag_seconds",
+        "How late the event loop runs what is due, real seconds.",
+        buckets=list(zip(bounds, [*lag.counts, lag.beats], strict=True)),
+        sum_value=lag.sum_s,
+    )
 
 
 def _packets(box: Box) -> Iterator[Metric]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from lb.core.events import ResetReason
 from lb.core.failover import Outcome
 from lb.core.health import ServerState
+from lb.lag import LoopLag
 from lb.metrics import QueueStatistics
 
 Protocol = Literal["tcp", "udp"]
@@ -191,6 +192,7 @@ class Stats(Answer):
     syn_probes: int
     virtual_servers: list[VirtualServer]
     queue: QueueStatistics
+    loop_lag: LoopLag
 
 
 class Fate(Answer):

@@ -90,6 +90,7 @@ def stats(out: Console, found: Json) -> None:
         "queue": f"{queue['received']} packets in {queue['batches']} batches, {queue['waiting']} waiting, "
         f"{queue['dropped_full'] + queue['dropped_user']} dropped by the kernel",
         "injected": f"{queue['injected']} packets; failures: {_reasons(queue['injection_failures'])}",
+        "loop lag": _lag(found["loop_lag"]),
     }
     table = Table.grid(padding=(0, 2))
     for name, fact in facts.items():
@@ -113,6 +114,19 @@ def stats(out: Console, found: Json) -> None:
     if resets.row_count:
         out.print()
         out.print(resets)
+
+
+def _lag(found: Json) -> str:
+    """The smallest bound that holds for 99 % of the beats, and the worst."""
+    if not found["beats"]:
+        return "not measured yet"
+    bounds = zip(found["upper_bounds_s"], found["counts"], strict=True)
+    worst_s = found["worst_s"]
+    most_s = next((bound for bound, count in bounds if count >= 0.99 * found["beats"]), worst_s)
+    return (
+        f"at most {1000 * min(most_s, worst_s):.0f} ms for 99 % of the time, "
+        f"{1000 * worst_s:.0f} ms at worst (real time)"
+    )
 
 
 def _session_resets(found: Json) -> Table:

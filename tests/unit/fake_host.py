@@ -24,6 +24,7 @@ from lb.core.reset import segment
 from lb.core.service import ServerSettings, ServiceSettings
 from lb.core.session import SessionState
 from lb.journal import Journal
+from lb.lag import Heartbeat
 from lb.metrics import QueueStatistics
 from lb.refusal import Refused
 
@@ -74,6 +75,7 @@ class FakeHost:
         self.speed = 1.0
         self.statistics = QueueStatistics()
         self.journal = Journal(keep)
+        self.heartbeat = Heartbeat()
         self.box = Box(session_limit=session_limit)
         self.packets: list[bytes] = []
         self.probes: dict[str, Probe] = {}

@@ -669,6 +669,15 @@ def test_stats_count_everything(host: FakeHost) -> None:
     assert found["virtual_servers"][1]["bound"] == 1
 
 
+def test_stats_have_the_loops_lag_as_a_cumulative_histogram(host: FakeHost) -> None:
+    host.heartbeat.note(0.15)
+    lag = get(host, "/v1/stats")["loop_lag"]
+
+    counts = dict(zip(lag["upper_bounds_s"], lag["counts"], strict=True))
+    assert (counts[0.02], counts[0.05], counts[0.1], counts[0.2], counts[5.0]) == (0, 1, 1, 2, 2)
+    assert (lag["beats"], lag["sum_s"], lag["worst_s"]) == (2, 0.2, 0.15)
+
+
 def test_stats_tell_resets_by_reason_and_side_and_what_became_of_them() -> None:
     host = FakeHost(web(reset=ResetSettings(on_port_fail=True, server=True)))
     host.open(*range(40000, 40008))

@@ -129,7 +129,17 @@ def test_show_stats(served: Served) -> None:
     assert ask_json(served, "show", "stats")["dropped"]["no_entry"] == 1
     text = ask(served, "show", "stats").stdout
     assert "1 no_entry" in text
+    assert "loop lag   not measured yet" in text
     assert "192.0.2.10:80/tcp" in text
+
+
+def test_show_stats_sums_the_loops_lag_up(served: Served) -> None:
+    served.do(lambda: [served.host.heartbeat.note(0.1 * beat + 0.015) for beat in range(400)])
+    assert "at most 15 ms for 99 % of the time, 15 ms at worst" in ask(served, "show", "stats").stdout
+    served.do(lambda: served.host.heartbeat.note(40.099))
+    assert "at most 20 ms for 99 % of the time, 99 ms at worst" in ask(served, "show", "stats").stdout
+    served.do(lambda: served.host.heartbeat.note(100.0))
+    assert "at most 59900 ms for 99 % of the time, 59900 ms at worst" in ask(served, "show", "stats").stdout
 
 
 @pytest.mark.parametrize(

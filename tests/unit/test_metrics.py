@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,6 +145,15 @@ def test_the_queue_and_what_was_injected(host: FakeHost) -> None:
     assert value(host, "l4box_injection_failures_total", error="ENETUNREACH") == 7
 
 
+def test_loop_lag_is_a_histogram(host: FakeHost) -> None:
+    host.heartbeat.note(0.15)
+
+    buckets = {one.labels["le"]: one.value for one in samples(host) if one.name.endswith("_bucket")}
+    assert [buckets[bound] for bound in ("0.02", "0.05", "0.1", "0.2", "+Inf")] == [0, 1, 1, 2, 2]
+    assert value(host, "l4box_loop_lag_seconds_count") == 2
+    assert value(host, "l4box_loop_lag_seconds_sum") == pytest.approx(0.2)
+
+
 def test_the_start_is_unix_time_whatever_the_box_time_was(host: FakeHost) -> None:
     assert value(host, "l4box_start_time_seconds") == host.wall(host.time)
     assert value(host, "l4box_speed_ratio") == 1
@@ -173,7 +183,7 @@ def test_every_metric_is_documented_and_every_documented_metric_is_there(host: F
     documented = {
         line.split("`")[1] for line in DOCUMENTATION.read_text().splitlines() if line.startswith("| `l4box_")
     }
-    assert {one.name for one in samples(host)} == documented
+    assert {re.sub("_(bucket|sum|count)$", "", one.name) for one in samples(host)} == documented
 
 
 @pytest.mark.parametrize("reasons", [Drop, ResetReason])
