@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -115,6 +116,21 @@ def test_l4_check_fails_when_the_process_stops_and_binds_at_the_first_success(ma
     bound = events(lab, "server_state", server="rs2", old="FAILED", new="ACTIVE")[0]["box_time"]
     assert bound in success
     assert row(lab, "rs1")["state"] == "ACTIVE"
+
+
+def test_check_tells_its_status_and_when_it_began(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    lab.health_off("rs2")
+    wait_for_state(lab, "rs2", "FAILED")
+    lab.stop("rs3", StopSignal.GRACEFUL)
+    wait_for_state(lab, "rs3", "FAILED")
+    last = {server: events(lab, "probe", server=server)[-1] for server in ("rs1", "rs2", "rs3")}
+
+    assert [last[server]["status"] for server in ("rs1", "rs2", "rs3")] == [200, 404, None]
+    for checks in (events(lab, "probe", server=server) for server in last):
+        assert all(event["began"] <= event["box_time"] for event in checks)
+        assert all(one["box_time"] < following["began"] for one, following in pairwise(checks)), checks
+    assert lab.box.stats()["loop_lag"]["beats"] > 0
 
 
 def test_checks_of_different_servers_are_spread_over_the_interval(make_lab: MakeLab) -> None:
