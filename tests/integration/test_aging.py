@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,30 @@ from tests.integration.conftest import VIP, MakeLab, events, eventually, nstat, 
 from tests.integration.keepalive import KeepAlive
 
 pytestmark = pytest.mark.integration
+
+ANSWERS_AFTER_THE_CLIENTS_FIN = """
+import socketserver, sys, time
+
+class Answer(socketserver.BaseRequestHandler):
+    def handle(self):
+        while self.request.recv(4096):
+            pass
+        for part in (b"one ", b"two ", b"three"):
+            time.sleep(1.5)
+            self.request.sendall(part)
+
+socketserver.ThreadingTCPServer.allow_reuse_address = True
+socketserver.ThreadingTCPServer(("", int(sys.argv[1])), Answer).serve_forever()
+"""
+
+HALF_CLOSES = f"""
+import socket
+with socket.create_connection(("{VIP}", 80), timeout=20) as connection:
+    connection.sendall(b"request")
+    connection.shutdown(socket.SHUT_WR)
+    while data := connection.recv(4096):
+        print(data.decode(), end="")
+"""
 
 
 def sessions(lab: Lab, port: int) -> list[dict[str, object]]:
@@ -79,6 +104,21 @@ def test_tcp_keepalive_probes_refresh_a_session(make_lab: MakeLab) -> None:
         eventually(lambda: float(lab.box.stats()["uptime_s"]) > passed + 240, "two more idle timeouts")
         assert len(sessions(lab, probing.port)) == 1
         assert probing.get().startswith("rs")
+
+
+def test_half_closed_client_gets_an_answer_that_takes_its_time_at_any_speed(
+    make_lab: MakeLab, tmp_path: Path
+) -> None:
+    """A box that forgets the client resets it at the first ACK of the answer."""
+    program = tmp_path / "server.py"
+    program.write_text(ANSWERS_AFTER_THE_CLIENTS_FIN)
+    lab = make_lab(
+        speed=100,
+        lab={"server": [{"name": "rs1", "command": f"{sys.executable} {program} {{port}}"}]},
+        health_check={"kind": "l4"},
+    )
+    done = lab.run("client", [sys.executable, "-c", HALF_CLOSES], check=False)
+    assert (done.stdout, done.stderr) == ("one two three", "")
 
 
 @pytest.mark.parametrize(("speed", "kept_s"), [(2, 8), (20, 80)])
