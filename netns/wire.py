@@ -1,7 +1,7 @@
 """What was on the wire: the TCP segments of a capture that the lab made (netns/capture.py).
 
-pcapng: draft-ietf-opsawg-pcapng; only what netns/pcapng.py writes is read, of it TCP over IPv4. Decoding by
-hand is what makes a run of 100,000 packets readable in a second.
+pcapng: draft-ietf-opsawg-pcapng; only what netns/pcapng.py writes is read, of it TCP over IPv4, and ICMP that
+quotes such a segment. Decoding by hand is what makes a run of 100,000 packets readable in a second.
 """
 
 from __future__ import annotations
@@ -11,11 +11,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Final
 
 from netns.pcapng import ENHANCED_PACKET, INTERFACE_DESCRIPTION, OPTION_NAME, blocks
 
-IPV4, TCP = b"\x08\x00", 6
+IPV4, TCP, ICMP = b"\x08\x00", 6, 1
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED = 3, 4
+"""A type of ICMP, and the one code of it that refuses nothing (RFC 792)."""
+
+KEPT: Final = 128
+"""Bytes of a segment's payload that are kept: enough for a request's name (netns/clients/order.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +67,10 @@ class Segment:
 
     @property
     def request_id(self) -> str:
-        """The name that its client gave the request, as the query of the URL: "curl-3.17"; "" for none."""
-        query = self.payload.partition(b" /?")[2]
-        return query.partition(b" ")[0].decode(errors="replace")
+        """The name that its client gave the request, the query of its URL: "curl-3.17" of "/?curl-3.17" or
+        of "/large?curl-3.17"; "" for none."""
+        target = self.payload.partition(b" ")[2].partition(b" ")[0]
+        return target.partition(b"?")[2].decode(errors="replace")
 
     def __str__(self) -> str:
         names = [
@@ -72,6 +79,19 @@ class Segment:
         data = f", {self.length} bytes" if self.length else ""
         where = f"{self.source} → {self.destination} at {self.point}"
         return f"{'+'.join(names)} {where} {self.time:.2f} s{data}"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """An ICMP destination unreachable, as it was seen at one interface, by the TCP segment that it quotes."""
+
+    time: float
+    point: str
+    source: str
+    """Of the quoted segment, and so where the ICMP goes."""
+    destination: str
+    dscp: int
+    code: int
 
 
 def port(endpoint: str) -> int:
@@ -118,6 +138,30 @@ def segments(
     path: Path, box_time: Callable[[float], float], wanted: Glance | None = None
 ) -> Iterator[Segment]:
     """The same, one at a time, for who keeps few of many: a glance costs a fifth of a segment."""
+    for point, time, packet in _packets(path, TCP):
+        tcp = (packet[0] & 15) * 4
+        if wanted is None or wanted(packet, tcp):
+            yield _segment(packet, tcp, point, box_time(time))
+
+
+def unreachables(path: Path, box_time: Callable[[float], float]) -> Iterator[Unreachable]:
+    """The ICMP destination unreachables that quote a TCP segment (RFC 1812 §4.3.2.3), oldest first.
+
+    "Fragmentation needed" is none of them: it asks for smaller packets and ends nothing.
+    """
+    for point, time, packet in _packets(path, ICMP):
+        kind, code = packet[(icmp := (packet[0] & 15) * 4) : icmp + 2]
+        quoted = packet[icmp + 8 :]
+        if kind != DESTINATION_UNREACHABLE or code == FRAGMENTATION_NEEDED:
+            continue
+        if len(quoted) < 28 or quoted[9] != TCP:
+            continue
+        source, destination = _ends(quoted, (quoted[0] & 15) * 4)
+        yield Unreachable(box_time(time), point, source, destination, quoted[1] >> 2, code)
+
+
+def _packets(path: Path, protocol: int) -> Iterator[tuple[str, float, bytes]]:
+    """Point, Unix seconds and bytes from the IP header on of each packet of that protocol over IPv4."""
     names: list[str] = []
     for kind, body in blocks(path):
         if kind == INTERFACE_DESCRIPTION:
@@ -125,14 +169,11 @@ def segments(
         elif kind == ENHANCED_PACKET:
             interface, high, low, length = struct.unpack_from("=IIII", body)
             packet = body[34 : 20 + length]  # after the Ethernet header
-            if len(packet) < 40 or body[32:34] != IPV4 or packet[9] != TCP:
+            if len(packet) < 40 or body[32:34] != IPV4 or packet[9] != protocol:
                 continue
             if int.from_bytes(packet[6:8]) & 0x1FFF:
                 continue  # a later fragment
-            tcp = (packet[0] & 15) * 4
-            if wanted is None or wanted(packet, tcp):
-                unix_s = (high << 32 | low) / 1e9
-                yield _segment(packet, tcp, names[interface], box_time(unix_s))
+            yield names[interface], (high << 32 | low) / 1e9, packet
 
 
 def _name(body: bytes) -> str:
@@ -143,19 +184,26 @@ def _name(body: bytes) -> str:
 
 def _segment(packet: bytes, tcp: int, point: str, time: float) -> Segment:
     total = int.from_bytes(packet[2:4])
-    sport, dport, seq, ack, offset, flags = struct.unpack_from("!HHIIBB", packet, tcp)
+    seq, ack, offset, flags = struct.unpack_from("!IIBB", packet, tcp + 4)
+    source, destination = _ends(packet, tcp)
     data = tcp + (offset >> 4) * 4
     # A total length of 0 is a segment too large for the field, which only offloading makes.
     length = (total or len(packet)) - data
     return Segment(
         time=time,
         point=point,
-        source=f"{IPv4Address(packet[12:16])}:{sport}",
-        destination=f"{IPv4Address(packet[16:20])}:{dport}",
+        source=source,
+        destination=destination,
         dscp=packet[1] >> 2,
         flags=flags,
         seq=seq,
         ack=ack,
         length=length,
-        payload=packet[data : data + min(length, 64)],
+        payload=packet[data : data + min(length, KEPT)],
     )
+
+
+def _ends(packet: bytes, tcp: int) -> tuple[str, str]:
+    """Source and destination, each with its port."""
+    sport, dport = struct.unpack_from("!HH", packet, tcp)
+    return f"{IPv4Address(packet[12:16])}:{sport}", f"{IPv4Address(packet[16:20])}:{dport}"

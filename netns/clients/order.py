@@ -13,7 +13,7 @@ MAX_TIME_S = 2.0
 POST_EVERY = 4
 
 LONGEST_NAME = 48
-"""A request's line must name it within the 64 bytes of payload that wire.Segment keeps."""
+"""A request's line must name it within wire.KEPT bytes, whatever its path."""
 
 
 @dataclass(frozen=True, slots=True)

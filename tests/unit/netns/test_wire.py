@@ -9,8 +9,9 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
+from netns.clients.order import LONGEST_NAME
 from netns.pcapng import Trace, merge
-from netns.wire import Glance, Segment, begins_or_asks, of_ends, read
+from netns.wire import Glance, Segment, begins_or_asks, of_ends, read, unreachables
 from netns.wire import segments as wire_segments
 
 START_NS = 1_800_000_000_000_000_000
@@ -96,3 +97,34 @@ def test_who_keeps_few_of_many_gets_just_those(tmp_path: Path) -> None:
     assert kept(of_ends(["10.80.4.2:40001"])) == ["2", "18", "24curl-post-1.3", "24"]
     assert kept(of_ends(["10.80.4.2:40002"])) == ["16"]
     assert kept(begins_or_asks) == ["2", "24curl-post-1.3"]
+
+
+def test_request_is_named_by_the_query_of_its_url_whatever_its_path(tmp_path: Path) -> None:
+    lines = (
+        b"GET /?curl-1.3 HTTP/1.1\r\n",
+        b"GET /large?curl-download-1.1 HTTP/1.1\r\n",
+        b"POST /?curl@api-3.17 HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\nX: /?no\r\n",
+    )
+    found = segments(tmp_path, *(tcp("PA", line) for line in lines))
+    assert [one.request_id for one in found] == ["curl-1.3", "curl-download-1.1", "curl@api-3.17", ""]
+
+
+def test_the_longest_name_is_kept_whole(tmp_path: Path) -> None:
+    name = "x" * LONGEST_NAME + ".123456"
+    (found,) = segments(tmp_path, tcp("PA", f"POST /large?{name} HTTP/1.1\r\n".encode()))
+    assert found.request_id == name
+
+
+def test_icmp_unreachable_names_the_segment_that_it_quotes(tmp_path: Path) -> None:
+    refused = IP(src="10.80.4.2", dst="192.0.2.10") / TCP(sport=40001, dport=80, flags="S")
+    sent = Ether() / IP(src="192.0.2.10", dst="10.80.4.2")
+    others = [sent / ICMP(type=11) / refused, sent / ICMP(type=3, code=4) / refused]
+    others += [
+        sent / ICMP(type=3) / Raw(bytes(refused)[:27]),
+        sent / ICMP(type=3) / IP() / UDP() / Raw(bytes(9)),
+    ]
+    path = capture(tmp_path, *others, sent / ICMP(type=3, code=13) / refused, tcp("S"))
+    (found,) = unreachables(path, float)
+    assert (found.source, found.destination, found.code) == ("10.80.4.2:40001", "192.0.2.10:80", 13)
+    assert found.point == "rs1"
