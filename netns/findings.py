@@ -33,6 +33,8 @@ LACKS: Final[dict[Fact, str]] = {
     Fact.LISTENING: "nothing listens",
     Fact.VIP: "VIP down",
     Fact.CONTAINER: "container gone",
+    Fact.FILTER: "packet filter closed",
+    Fact.DSR_RULE: "DSCP rule gone",
 }
 """A fact that does not hold, in words."""
 

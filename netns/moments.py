@@ -23,12 +23,16 @@ _TOLD: Final = {
     Fact.LISTENING: "web server",
     Fact.VIP: "lo:0",
     Fact.CONTAINER: "web server",
+    Fact.FILTER: "packet filter",
+    Fact.DSR_RULE: "DSCP rule",
 }
 _BACK: Final = {
     Fact.HEALTH_FILE: "health file back",
     Fact.LISTENING: "listens again",
     Fact.VIP: "VIP up",
     Fact.CONTAINER: "container runs",
+    Fact.FILTER: "packet filter open again",
+    Fact.DSR_RULE: "DSCP rule back",
 }
 
 

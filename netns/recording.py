@@ -114,6 +114,12 @@ class Fact(Enum):
     """All of its VIPs are addresses of its own."""
     CONTAINER = "container"
     """Where nodes are containers: it has one that runs. Without, it has neither network nor VIP."""
+    FILTER = "packet filter"
+    """No rule of its packet filter drops or refuses packets that did not at first. Rules about the box's own
+    address, which its health checks come from, do not count."""
+    DSR_RULE = "DSCP rule"
+    """The rules that put a VIP back by the DSCP are there (netns/topology.py: dsr_ruleset). Only of servers
+    that had them at first: another way of doing so can't be watched."""
 
 
 @dataclass(frozen=True, slots=True)

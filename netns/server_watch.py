@@ -1,8 +1,8 @@
 """Watches what happens to the servers while something else acts on them: a deploy's own commands, say.
 
-Whoever renames a health file, stops a web server or takes a VIP down need not tell: it is looked at every
-POLL_S, and each change is noted with its time. One whose container is gone, with its network, does not
-listen; of its VIP and its files nothing is known until it has a container again.
+Whoever renames a health file, stops a web server, takes a VIP down or changes the packet filter need not
+tell: a server is looked at every POLL_S, and each change is noted with its time. One whose container is gone,
+with its network, does not listen; of the rest nothing is known until it has a container again.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from ipaddress import IPv4Address
 
 from netns.errors import Gone, LabError
 from netns.listeners import Listeners
+from netns.packet_filter import PacketFilter, comes_from, stops
 from netns.place import Network, Place
 from netns.recording import Change, Fact
+from netns.topology import Node
 
 POLL_S = 0.01
 """Real seconds between two looks at a server: by so much a change's time may be late."""
@@ -85,10 +87,11 @@ class ServerWatch:
         files = lab.health_files(server)
         vips = [entry.address for entry in lab.plan.node(server).vips]
         ports = frozenset(lab.config.ports_of(server))
-        listeners = Listeners()
+        listeners, rules = Listeners(), _Rules(lab, server)
         try:
             while network.there:
                 found = {
+                    **rules.facts(),
                     Fact.HEALTH_FILE: all(file.exists() for file in files),
                     Fact.LISTENING: ports <= listeners.ports(),
                     Fact.VIP: all(map(_is_local, vips)),
@@ -101,6 +104,7 @@ class ServerWatch:
                     return
         finally:
             listeners.close()
+            rules.close()
 
     def _note(self, server: str, known: dict[Fact, bool], found: Mapping[Fact, bool]) -> None:
         now = self._at(time.monotonic())  # after the look: a change is never dated before it was
@@ -111,6 +115,40 @@ class ServerWatch:
         known.update(found)
         if first:
             self._begun.wait()
+
+
+class _Rules:
+    """A server's packet filter, against what it was at first in this network."""
+
+    def __init__(self, lab: Place, server: str) -> None:
+        self._filter = PacketFilter()
+        self._node = lab.plan.node(server)
+        self._checker = str(lab.plan.box.address)
+        first = self._filter.rules()
+        self._stopping = self._stopping_clients(first)
+        self._had_dsr = _has_dsr_rules(first, self._node)
+
+    def facts(self) -> dict[Fact, bool]:
+        rules = self._filter.rules()
+        found = {Fact.FILTER: self._stopping_clients(rules) <= self._stopping}
+        if self._had_dsr:
+            found[Fact.DSR_RULE] = _has_dsr_rules(rules, self._node)
+        return found
+
+    def close(self) -> None:
+        self._filter.close()
+
+    def _stopping_clients(self, rules: frozenset[str]) -> frozenset[str]:
+        """Those that stop packets of others than the box's health checks."""
+        return frozenset(rule for rule in rules if stops(rule) and not comes_from(rule, self._checker))
+
+
+def _has_dsr_rules(rules: frozenset[str], node: Node) -> bool:
+    """Whether there is one for each of the node's VIPs (netns/topology.py: dsr_ruleset)."""
+    return all(
+        any(f"ip daddr {node.address} " in rule and f"ip daddr set {vip.address}" in rule for rule in rules)
+        for vip in node.vips
+    )
 
 
 def _is_local(address: IPv4Address) -> bool:

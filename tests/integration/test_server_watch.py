@@ -12,6 +12,9 @@ from netns.server_watch import ServerWatch
 from netns.web import StopSignal
 from tests.integration.conftest import MakeLab, eventually
 
+FACTS = (Fact.HEALTH_FILE, Fact.LISTENING, Fact.VIP, Fact.FILTER, Fact.DSR_RULE)
+"""Of a server whose node is a namespace."""
+
 pytestmark = pytest.mark.integration
 
 
@@ -31,9 +34,7 @@ def since(watch: ServerWatch, count: int, server: str) -> list[tuple[Fact, bool]
 def test_each_change_of_a_server_is_noted_with_its_time_and_nothing_else_is(watched) -> None:
     lab, watch = watched
     assert {(c.server, c.fact, c.holds) for c in watch.changes} == {
-        (server, fact, True)
-        for server in ("rs1", "rs2", "rs3")
-        for fact in (Fact.HEALTH_FILE, Fact.LISTENING, Fact.VIP)
+        (server, fact, True) for server in ("rs1", "rs2", "rs3") for fact in FACTS
     }
     for act, undo, fact in (
         (lambda: lab.health_off("rs2"), lambda: lab.health_on("rs2"), Fact.HEALTH_FILE),
@@ -47,4 +48,37 @@ def test_each_change_of_a_server_is_noted_with_its_time_and_nothing_else_is(watc
             assert (change.server, change.fact, change.holds) == ("rs2", fact, holds)
             assert before <= change.time <= time.monotonic()
     watch.check()
-    assert since(watch, 9, "rs1") == []
+    assert since(watch, len(lab.plan.servers) * len(FACTS), "rs1") == []
+
+
+RULE = ["-p", "tcp", "--dport", "80", "!", "-s", "10.0.0.1", "-j"]
+
+
+@pytest.mark.parametrize("program", ["iptables-nft", "iptables-legacy"])
+@pytest.mark.parametrize("verdict", ["DROP", "REJECT"])
+def test_rule_that_stops_clients_is_noted_and_one_that_does_not_is_not(watched, program, verdict) -> None:
+    lab, watch = watched
+
+    def change(action: str, *rule: str) -> None:
+        lab.run("rs2", [program, action, "INPUT", *rule], check=True)
+
+    change("-A", "-p", "tcp", "--dport", "80", "-j", "ACCEPT")
+    change("-A", "-s", str(lab.plan.box.address), "-j", verdict)
+    for action, holds in (("-A", False), ("-D", True)):
+        count, before = len(watch.changes), time.monotonic()
+        change(action, *RULE, verdict)
+        seen: Change = eventually(lambda n=count: watch.changes[n:], f"{action} {verdict}")[0]
+        assert (seen.server, seen.fact, seen.holds) == ("rs2", Fact.FILTER, holds)
+        assert before <= seen.time <= time.monotonic()
+    watch.check()
+
+
+def test_loss_of_the_dscp_rule_is_noted_and_is_no_filter(watched) -> None:
+    lab, watch = watched
+    saved = lab.run("rs2", ["nft", "list", "ruleset"], check=True).stdout
+    for words, text, holds in ((["flush", "ruleset"], "", False), (["-f", "-"], saved, True)):
+        count = len(watch.changes)
+        lab.run("rs2", ["nft", *words], input=text, check=True)
+        seen = eventually(lambda n=count: watch.changes[n:], f"the DSCP rule {holds}")[0]
+        assert (seen.server, seen.fact, seen.holds) == ("rs2", Fact.DSR_RULE, holds)
+    assert [one.fact for one in watch.changes if not one.holds] == [Fact.DSR_RULE]
