@@ -1,7 +1,8 @@
 """Why each request was lost, or slow: its attempts on the wire, joined with what servers and box were then.
 
 A request's cause is that of the attempt its client gave up with; a slow one's is that of the first attempt
-that went wrong, or of where the time went. What can't be told is UNEXPLAINED, and that is a defect of ours.
+that went wrong, or of where the time went. Who closed first decides: what a server does to a connection that
+its client has given up is no cause. What can't be told is UNEXPLAINED, and that is a defect of ours.
 Pure; times are the run's.
 """
 
@@ -10,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 from typing import Final
 
-from netns.findings import LOSSES, seconds
+from netns.findings import LOSSES, Lack
 from netns.recording import Fact, Outcome, Request
 from netns.rehearsal.flows import Attempt, Fate, Wire
 from netns.rehearsal.history import History
@@ -33,6 +35,10 @@ UNSEEN_S: Final = 0.05
 
 RETRANSMITTED_S: Final = 0.1
 """Real seconds after which what arrives is a retransmission (Linux: 0.2 s at least)."""
+
+
+JUST_S: Final = 0.005
+"""What is shorter is printed as no time at all."""
 
 
 class Cause(Enum):
@@ -89,7 +95,12 @@ def explain(
     attempts = {number: _asked(request, wire, slack_s) for number, request in enumerate(suffered)}
     for number, opened in _opened(suffered, attempts, wire, slack_s).items():
         attempts[number] = sorted([*attempts[number], *opened], key=lambda one: one.sent)
-    found = [_explained(request, attempts[number], history) for number, request in enumerate(suffered)]
+    found = []
+    for number, request in enumerate(suffered):
+        if not attempts[number] and (never := _never_written(request, wire, slack_s)):
+            found.append(never)
+        else:
+            found.append(_explained(request, attempts[number], history))
     return tuple(sorted(found, key=lambda one: one.request.started))
 
 
@@ -97,7 +108,7 @@ def _asked(request: Request, wire: Wire, slack_s: float) -> list[Attempt]:
     """The attempts that got as far as being sent."""
     cut = request.outcome not in (Outcome.OK, Outcome.HTTP_ERROR)
     if request.id:
-        return wire.attempts(request.id, cut)
+        return wire.attempts(request.id, cut, request.ended + slack_s)
     if request.local_port:
         return wire.on_port(request.local_port, request.started - slack_s, request.ended + slack_s, cut)
     return []
@@ -123,33 +134,48 @@ def _opened(
     taken: set[tuple[str, float]] = set()
     for _, _, number, attempt in sorted(pairs, key=lambda pair: pair[:3]):
         if number not in found and (attempt.client, attempt.began) not in taken:
-            found[number] = [attempt]
+            found[number] = [wire.until(attempt, suffered[number].ended + slack_s)]
             taken.add((attempt.client, attempt.began))
     return found
 
 
 def _distance(request: Request, attempt: Attempt) -> float:
     """How far in time a connection that came to nothing is from the word of a client that hides its port."""
-    if attempt.fate in (Fate.REFUSED, Fate.BOX_REFUSED, Fate.RESET, Fate.BOX_RESET):
+    if attempt.fate in (Fate.REFUSED, Fate.BOX_REFUSED, Fate.REJECTED, Fate.RESET, Fate.BOX_RESET):
         return abs(request.ended - attempt.ended)
     return abs(request.started - attempt.began)
+
+
+def _never_written(request: Request, wire: Wire, slack_s: float) -> Explained | None:
+    """A request that its client gave up when the connection that it was to go over was closed."""
+    attempt = wire.closed_idle(request.client, request.started - slack_s, request.ended + slack_s)
+    if request.outcome is Outcome.OK or attempt is None:
+        return None
+    if attempt.fate is Fate.BOX_RESET:
+        cause, text = Cause.BOX_RESET, f"the box reset its connection to {attempt.server}"
+    else:
+        how = "closed" if attempt.fate is Fate.CLOSED else "reset"
+        cause, text = Cause.CLOSED_UNDER_WAY, f"{attempt.server} {how} a kept connection"
+    text = f"{LOSSES[request.outcome]}: {text} as the request began, and it was never written"
+    return Explained(request, True, cause, attempt.server, text, 0, request.started)
 
 
 def _explained(request: Request, attempts: Sequence[Attempt], history: History) -> Explained:
     lost = request.outcome is not Outcome.OK
     if not attempts:
-        cause = Cause.BOX_DOWN if history.box_is_down(request.started) else Cause.UNEXPLAINED
-        server, text, at = (
-            "",
-            f"nothing of it was on the wire: {request.error or 'no error said'}",
-            request.started,
-        )
+        server, at = "", request.started
+        if history.box_is_down(request.ended):
+            cause, text = Cause.BOX_DOWN, "the box's daemon had ended, and nothing of it was on the wire"
+        else:
+            cause = Cause.UNEXPLAINED
+            text = f"nothing of it was on the wire: {request.error or 'no error said'}"
     else:
         wrong = [one for one in attempts if one.fate is not Fate.ANSWERED or one.opens > 1 or one.tries > 1]
         decisive = attempts[-1] if lost else (wrong or attempts)[0]
         cause, text = _cause(request, decisive, lost, history)
         server, at = decisive.server, decisive.sent
-    way = f"{LOSSES[request.outcome]}: " if lost else f"took {seconds(request.ended - request.started)}: "
+    took = history.seconds(request.ended - request.started)
+    way = f"{LOSSES[request.outcome]}: " if lost else f"took {took}: "
     return Explained(request, lost, cause, server, way + text, len(attempts), at)
 
 
@@ -161,42 +187,68 @@ def _cause(request: Request, attempt: Attempt, lost: bool, history: History) -> 
             return _slow(request, attempt, history)
         case Fate.REFUSED:
             return _refused(attempt, history)
+        case Fate.REJECTED:
+            return _filtered(attempt, history, "refused it by ICMP")
         case Fate.RESET | Fate.CLOSED:
             return _ended_by_server(attempt, history)
+        case Fate.UNKNOWN_THERE:
+            return _unknown_there(attempt, history)
         case Fate.BOX_REFUSED:
-            if not history.any_bound(attempt.sent):
+            if not history.any_bound(attempt.sent, attempt.virtual_server):
                 return Cause.NO_SERVER, "no server was bound, and the box refused the connection"
             return Cause.UNEXPLAINED, "the box refused the connection though servers were bound"
         case Fate.BOX_RESET:
             return Cause.BOX_RESET, f"the box reset its connection to {attempt.server or 'a server'}"
-        case Fate.TAKEN | Fate.IGNORED:
-            return _silent(attempt, history)
+        case Fate.FROM_OWN_ADDRESS:
+            return _no_dsr_rule(attempt, history, "answered from its own address, which the client ignores")
+        case Fate.TAKEN:
+            return _taken(request, attempt, history)
+        case Fate.IGNORED:
+            return _ignored(attempt, history)
         case Fate.STOPPED_AT_BOX | Fate.LOST:
             return _not_forwarded(attempt, history)
 
 
 def _what(attempt: Attempt) -> str:
-    return "a new connection" if attempt.new else "a connection that it had"
+    return "a new connection" if attempt.new else "a kept connection"
+
+
+_LACKED: Final = {
+    Fact.LISTENING: "nothing listened there",
+    Fact.VIP: "its VIP was down",
+    Fact.HEALTH_FILE: "its health file was gone",
+    Fact.CONTAINER: "its container was gone, and its network with it",
+    Fact.FILTER: "that rule was there",
+    Fact.DSR_RULE: "its DSCP rule was gone",
+}
+"""What a server lacked, in a sentence about the past."""
+
+
+def _began(attempt: Attempt) -> float:
+    """When the attempt was first sent."""
+    return attempt.began if attempt.opens else attempt.sent
 
 
 def _lack(history: History, attempt: Attempt, *facts: Fact) -> str:
     """What the server lacked when the attempt was first sent, and since when; "" when it lacked nothing."""
-    time = attempt.began if attempt.opens else attempt.sent
-    words = {
-        Fact.LISTENING: "nothing listened there",
-        Fact.VIP: "its VIP was down",
-        Fact.HEALTH_FILE: "its health file was gone",
-        Fact.CONTAINER: "its container was gone, and its network with it",
-    }
+    time = _began(attempt)
     found = [lack for fact in facts if (lack := history.lack(attempt.server, fact, time))]
-    return ", ".join(
-        f"{words[lack.fact]} for {seconds(max(0.0, time - lack.began))} already" for lack in found
-    )
+    return ", ".join(f"{_LACKED[lack.fact]} {_since(lack, time, history)}" for lack in found)
+
+
+def _since(lack: Lack, time: float, history: History) -> str:
+    """How long it had lasted by then."""
+    if time - lack.began < JUST_S:
+        return "from that moment on"
+    return f"for {history.seconds(time - lack.began)} already"
 
 
 def _window(attempt: Attempt, history: History) -> str:
-    out = history.unbound_after(attempt.server, attempt.sent)
-    return f", and the box still bound it, for {seconds(out - attempt.sent)} more" if out is not None else ""
+    """How long the box went on giving the server new connections, for one of those; "" for a kept one."""
+    out = history.unbound_after(attempt.server, attempt.sent, attempt.virtual_server)
+    if not attempt.new or out is None:
+        return ""
+    return f", and the box still bound it, for {history.seconds(out - attempt.sent)} more"
 
 
 def _gone(attempt: Attempt, history: History) -> tuple[Cause, str] | None:
@@ -204,114 +256,171 @@ def _gone(attempt: Attempt, history: History) -> tuple[Cause, str] | None:
     why = _lack(history, attempt, Fact.CONTAINER)
     if not why:
         return None
-    text = f"{_what(attempt)} led to {attempt.server}: {why}"
-    if attempt.new:
-        return Cause.HEALTH_WINDOW, text + _window(attempt, history)
-    return Cause.STUCK_SESSION, text
+    text = f"{_what(attempt)} led to {attempt.server}: {why}{_window(attempt, history)}"
+    return (Cause.HEALTH_WINDOW if attempt.new else Cause.STUCK_SESSION), text
+
+
+def _no_dsr_rule(attempt: Attempt, history: History, did: str) -> tuple[Cause, str]:
+    why = _lack(history, attempt, Fact.DSR_RULE)
+    text = f"{_what(attempt)} led to {attempt.server}, which {did}{f': {why}' if why else ''}"
+    return Cause.NO_DSR_RULE, text + _window(attempt, history)
+
+
+def _filtered(attempt: Attempt, history: History, did: str) -> tuple[Cause, str]:
+    """The server's packet filter did that to it; since when is known where the filter could be watched."""
+    why = _lack(history, attempt, Fact.FILTER)
+    text = f"{_what(attempt)} led to {attempt.server}, whose packet filter {did}{f': {why}' if why else ''}"
+    return Cause.FILTERED, text + _window(attempt, history)
+
+
+_SILENT: Final = frozenset({Fate.TAKEN, Fate.IGNORED})
+"""The client waited until it gave up."""
+
+
+def _may_filter(attempt: Attempt, history: History) -> bool:
+    """Whether the server's filter may have stopped packets meanwhile: it did, or nobody could watch it."""
+    if not history.watched(attempt.server, Fact.FILTER):
+        return True
+    waited = attempt.fate in _SILENT and attempt.until < inf
+    until = attempt.until if waited else attempt.ended
+    return history.lack_during(attempt.server, Fact.FILTER, _began(attempt), until) is not None
 
 
 def _refused(attempt: Attempt, history: History) -> tuple[Cause, str]:
-    why = _lack(history, attempt, Fact.LISTENING)
-    if not why:
-        return Cause.UNEXPLAINED, f"{attempt.server} refused a new connection though it listened"
-    return Cause.HEALTH_WINDOW, f"a new connection went to {attempt.server}: {why}{_window(attempt, history)}"
+    server, window = attempt.server, _window(attempt, history)
+    if why := _lack(history, attempt, Fact.LISTENING):
+        return Cause.HEALTH_WINDOW, f"a new connection went to {server}: {why}{window}"
+    if _may_filter(attempt, history):
+        return _filtered(attempt, history, "refused it with a TCP reset")
+    text = f"{server} refused a new connection: for a moment, too short to be seen, nothing listened there"
+    return Cause.HEALTH_WINDOW, text + window
+
+
+def _unknown_there(attempt: Attempt, history: History) -> tuple[Cause, str]:
+    """The kernel reset it and had never closed it: a filter's reset, or its socket went without a word."""
+    server = attempt.server
+    stopped = history.lack_during(server, Fact.LISTENING, attempt.began, attempt.ended)
+    if not stopped and _may_filter(attempt, history):
+        return _filtered(attempt, history, "refused it with a TCP reset")
+    if stopped and not attempt.new:
+        text = f"{server} had stopped since the connection began, and did not know it any more"
+        return Cause.STUCK_SESSION, text
+    return _ended_by_server(attempt, history)
 
 
 def _ended_by_server(attempt: Attempt, history: History) -> tuple[Cause, str]:
     server, arrived, closed, told = attempt.server, attempt.arrived, attempt.closed, attempt.told
-    how = "reset" if attempt.fate is Fate.RESET else "closed"
-    if told is not None and 0 < attempt.sent - told < UNSEEN_S * history.speed:
-        text = f"{server} {how} the connection {seconds(attempt.sent - told)} before the request left"
-        return Cause.CLOSED_UNDER_WAY, f"{text}, too late for the client to see"
+    who = server or "the server"
+    how = "closed" if attempt.fate is Fate.CLOSED else "reset"
     if told is not None and told < attempt.sent:
-        text = f"sent over a connection that {server} had closed {seconds(attempt.sent - told)} before"
-        return Cause.STUCK_SESSION, text
-    if attempt.new and closed is not None and history.lack(server, Fact.LISTENING, closed):
-        return (
-            Cause.HEALTH_WINDOW,
-            f"a new connection went to {server} as it stopped{_window(attempt, history)}",
-        )
-    if closed is not None and arrived is not None and arrived <= closed:
-        text = f"{server} {how} {_what(attempt)} {seconds(closed - arrived)} after the request had arrived"
+        before = history.seconds(attempt.sent - told)
+        unseen = attempt.sent - told < UNSEEN_S * history.speed
+        if unseen or not history.out_of_service(server, attempt.sent, told):
+            notice = "too late for the client to see" if unseen else "and the client had not noticed"
+            text = f"{who} {how} the connection {before} before the request left, {notice}"
+            return Cause.CLOSED_UNDER_WAY, text
+        return Cause.STUCK_SESSION, f"sent over a connection that {who} had closed {before} before"
+    if closed is None:
+        text = f"{how} on {_what(attempt)}, and {server or 'no server'} was not seen to do it"
+        return Cause.UNEXPLAINED, text
+    # What a process has read it closes by a FIN, and by a RST what still waits in a socket of the listener's.
+    unread = attempt.fate is not Fate.CLOSED or arrived is None or closed - arrived < UNREAD_S * history.speed
+    if attempt.new and unread and not attempt.answered and history.lack(server, Fact.LISTENING, closed):
+        text = f"a new connection went to {server} as it stopped{_window(attempt, history)}"
+        return Cause.HEALTH_WINDOW, text
+    if arrived is not None and arrived <= closed:
+        since = f"{history.seconds(closed - arrived)} after {'the request' if attempt.asked else 'it'}"
+        text = f"{server} {how} {_what(attempt)} {since} had arrived"
+        if attempt.answered is not None:
+            return Cause.STOPPED_IN_HAND, f"{text}, in the middle of its answer"
+        if not attempt.asked:
+            return Cause.CLOSED_UNDER_WAY, f"{text}, before a request was sent over it"
         if closed - arrived < UNREAD_S * history.speed:
             return Cause.CLOSED_UNDER_WAY, f"{text}, before it was read"
         return Cause.STOPPED_IN_HAND, text
-    if closed is not None:
-        when = f"{seconds(attempt.sent - closed)} before" if closed < attempt.sent else "while"
-        text = f"{server} {how} the connection {when} the request left, and the client could not know"
-        return Cause.CLOSED_UNDER_WAY, text
-    why = _lack(history, attempt, *Fact)
-    if why:
-        return Cause.STUCK_SESSION, f"sent over {_what(attempt)} to {server}: {why}"
-    return Cause.UNEXPLAINED, f"{how} on {_what(attempt)}, and {server or 'no server'} was not seen to do it"
+    when = f"{history.seconds(attempt.sent - closed)} before" if closed < attempt.sent else "while"
+    text = f"{who} {how} the connection {when} the request left, and the client could not know"
+    return Cause.CLOSED_UNDER_WAY, text
 
 
-def _silent(attempt: Attempt, history: History) -> tuple[Cause, str]:
+def _obstacle(attempt: Attempt, history: History) -> tuple[Cause, str] | None:
+    """What kept the packets from the server's sockets, by what was seen of the server."""
     if gone := _gone(attempt, history):
         return gone
-    server = attempt.server
     late = attempt.arrived - attempt.sent if attempt.arrived is not None else 0.0
     if attempt.tries > 1 and late > RETRANSMITTED_S * history.speed:
-        text = f"{_what(attempt)} led to {server}, and nothing of it arrived there for {seconds(late)}"
-        return Cause.UNREACHABLE, text
+        text = f"{_what(attempt)} led to {attempt.server}, and nothing of it arrived there for"
+        return Cause.UNREACHABLE, f"{text} {history.seconds(late)}"
     if why := _lack(history, attempt, Fact.VIP):
-        extra = _window(attempt, history) if attempt.new else ""
-        return Cause.VIP_DOWN, f"{_what(attempt)} led to {server} and nothing came back: {why}{extra}"
-    if attempt.fate is Fate.IGNORED:
-        text = (
-            f"{server}'s kernel got it over {_what(attempt)} and said nothing, with its VIP up: no DSCP rule?"
-        )
-        return Cause.UNEXPLAINED, text
-    why = _lack(history, attempt, Fact.LISTENING, Fact.HEALTH_FILE)
-    if why and not attempt.new:
-        return (
-            Cause.STUCK_SESSION,
-            f"{server} took it over a connection that it had and did not answer: {why}",
-        )
-    if why:
-        text = f"{server} took a new connection and did not answer: {why}{_window(attempt, history)}"
-        return Cause.HEALTH_WINDOW, text
-    return Cause.SERVER_HUNG, f"{server} took it over {_what(attempt)} and did not answer"
+        text = f"{_what(attempt)} led to {attempt.server}, which did not take it: {why}"
+        return Cause.VIP_DOWN, text + _window(attempt, history)
+    if history.lack(attempt.server, Fact.DSR_RULE, _began(attempt)):
+        return _no_dsr_rule(attempt, history, "did not take it for the VIP's")
+    return None
+
+
+def _ignored(attempt: Attempt, history: History) -> tuple[Cause, str]:
+    if obstacle := _obstacle(attempt, history):
+        return obstacle
+    if _may_filter(attempt, history):
+        return _filtered(attempt, history, "dropped it")
+    server = attempt.server
+    if attempt.new:
+        text = f"{server}'s kernel got a new connection and did not take it: its queue for accept() was full"
+        return Cause.SERVER_HUNG, text
+    return Cause.UNEXPLAINED, f"{server}'s kernel got it over {_what(attempt)} and said nothing"
+
+
+def _taken(request: Request, attempt: Attempt, history: History) -> tuple[Cause, str]:
+    if obstacle := _obstacle(attempt, history):
+        return obstacle
+    server = attempt.server
+    if attempt.answered is not None and request.outcome in (Outcome.CLOSED, Outcome.RESET):
+        text = f"{server} closed {_what(attempt)} in the middle of its answer"
+        return Cause.STOPPED_IN_HAND, text
+    if history.watched(server, Fact.FILTER) and _may_filter(attempt, history):
+        return _filtered(attempt, history, "dropped what came after it")
+    did = "did not answer" if attempt.answered is None else "did not end its answer"
+    if why := _lack(history, attempt, Fact.LISTENING, Fact.HEALTH_FILE):
+        text = f"{server} took {'a new connection' if attempt.new else 'it over a kept connection'}"
+        text = f"{text} and {did}: {why}{_window(attempt, history)}"
+        return (Cause.HEALTH_WINDOW if attempt.new else Cause.STUCK_SESSION), text
+    return Cause.SERVER_HUNG, f"{server} took it over {_what(attempt)} and {did}"
 
 
 def _not_forwarded(attempt: Attempt, history: History) -> tuple[Cause, str]:
-    if history.box_is_down(attempt.sent) or history.box_is_down(attempt.ended):
+    if any(map(history.box_is_down, (attempt.sent, attempt.ended))):
         return Cause.BOX_DOWN, "the box's daemon had ended: what came to it was dropped"
     if gone := _gone(attempt, history):
         return gone
     if attempt.fate is Fate.LOST and attempt.server:
-        extra = _window(attempt, history) if attempt.new else ""
-        text = f"{_what(attempt)} led to {attempt.server}, and nothing of it arrived there{extra}"
-        return Cause.UNREACHABLE, text
-    if attempt.fate is Fate.STOPPED_AT_BOX and attempt.new and not history.any_bound(attempt.sent):
+        text = f"{_what(attempt)} led to {attempt.server}, and nothing of it arrived there"
+        return Cause.UNREACHABLE, text + _window(attempt, history)
+    at_box = attempt.fate is Fate.STOPPED_AT_BOX
+    if at_box and attempt.new and not history.any_bound(attempt.sent, attempt.virtual_server):
         return Cause.NO_SERVER, "no server was bound, and the box dropped it"
-    place = "the box did not forward it" if attempt.fate is Fate.STOPPED_AT_BOX else "it was lost on the way"
+    place = "the box did not forward it" if at_box else "it was lost on the way"
     return Cause.UNEXPLAINED, f"over {_what(attempt)}: {place}"
 
 
 def _error(request: Request, attempt: Attempt, history: History) -> tuple[Cause, str]:
     answer = f"{attempt.server} answered {request.status} over {_what(attempt)}"
     out = history.out_of_service(attempt.server, attempt.sent)
-    if out is None and history.bound(attempt.server, attempt.sent):
+    bound = history.bound(attempt.server, attempt.sent, attempt.virtual_server)
+    if out is None and bound:
         return Cause.SERVER_ERROR, answer
-    since = (
-        f": it was being taken out for {seconds(max(0.0, attempt.sent - out.began))} already" if out else ""
-    )
-    if attempt.new and history.bound(attempt.server, attempt.sent):
-        return Cause.HEALTH_WINDOW, f"{answer}{since}{_window(attempt, history)}"
-    return Cause.STUCK_SESSION, answer + since
+    if out is not None:
+        since = history.seconds(max(0.0, attempt.sent - out.began))
+        answer = f"{answer}: it was being taken out for {since} already"
+    if attempt.new and bound:
+        return Cause.HEALTH_WINDOW, answer + _window(attempt, history)
+    return Cause.STUCK_SESSION, answer
 
 
 def _slow(request: Request, attempt: Attempt, history: History) -> tuple[Cause, str]:
     """It was answered, late: where the time went."""
     if attempt.opens > 1 or attempt.tries > 1:
-        if gone := _gone(attempt, history):
-            return gone
-        if why := _lack(history, attempt, Fact.VIP):
-            return Cause.VIP_DOWN, f"{attempt.server} did not take it at first: {why}"
-        if history.box_is_down(attempt.began):
-            return Cause.BOX_DOWN, "the box's daemon had ended"
-        return Cause.PATH_SLOW, f"sent {max(attempt.opens, attempt.tries)} times until it got through"
+        return _repeated(attempt, history)
     arrived, answered = attempt.arrived, attempt.answered
     if arrived is None or answered is None:
         return Cause.UNEXPLAINED, "its way is not whole in the captures"
@@ -322,13 +431,25 @@ def _slow(request: Request, attempt: Attempt, history: History) -> tuple[Cause, 
         Cause.SERVER_SLOW: answered - arrived,
     }
     cause = max(parts, key=lambda one: parts[one])
+    span = history.seconds(min(parts[cause], request.ended - request.started))
     if cause is Cause.SERVER_SLOW and (out := history.out_of_service(attempt.server, attempt.sent)):
-        cause = Cause.HEALTH_WINDOW if attempt.new else Cause.STUCK_SESSION
-        text = f"{attempt.server} answered {seconds(answered - arrived)} after it had it, "
-        return cause, text + f"being taken out for {seconds(max(0.0, attempt.sent - out.began))} already"
+        since = history.seconds(max(0.0, attempt.sent - out.began))
+        text = f"{attempt.server} answered {span} after it had it, being taken out for {since} already"
+        return (Cause.HEALTH_WINDOW if attempt.new else Cause.STUCK_SESSION), text
     where = {
         Cause.CLIENT_SLOW: "the client was busy with itself",
         Cause.PATH_SLOW: "it was on the way",
         Cause.SERVER_SLOW: f"{attempt.server} had it",
     }
-    return cause, f"{where[cause]} for {seconds(parts[cause])} of them"
+    return cause, f"{where[cause]} for {span} of them"
+
+
+def _repeated(attempt: Attempt, history: History) -> tuple[Cause, str]:
+    """It was answered when its client's kernel had sent it more than once."""
+    if history.box_is_down(_began(attempt)):
+        return Cause.BOX_DOWN, "the box's daemon had ended"
+    if obstacle := _obstacle(attempt, history):
+        return obstacle
+    if history.watched(attempt.server, Fact.FILTER) and _may_filter(attempt, history):
+        return _filtered(attempt, history, "dropped it at first")
+    return Cause.PATH_SLOW, f"sent {max(attempt.opens, attempt.tries)} times until it got through"

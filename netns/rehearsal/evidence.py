@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Final
 
+from netns.observe import clients_sockets
 from netns.place import Place, Recorder
 from netns.recording import Outcome, Recording, Request
 from netns.rehearsal.causes import is_slow
 from netns.rehearsal.flows import Places, Wire
 from netns.run_clock import RunClock
 from netns.topology import Role
-from netns.wire import begins_or_asks, of_ends, port, segments
+from netns.wire import Segment, begins_or_asks, of_ends, port, segments, unreachables
+
+LOGGED_S: Final = 0.5
+"""Real seconds within which a client that reads its answer at once has logged a request."""
+
+CLOSED_BY_SERVER: Final = frozenset({"FIN-WAIT-1", "CLOSING", "LAST-ACK"})
+"""States of a server's socket that its process has closed, with data or its FIN still to be delivered."""
 
 
 def places(lab: Place) -> Places:
@@ -22,7 +31,7 @@ def places(lab: Place) -> Places:
         box=lab.plan.box.name,
         checker=str(lab.plan.box.address),
         servers={str(node.address): node.name for node in servers},
-        services=frozenset(f"{service.vip}:{service.port}" for service in lab.config.virtual_server),
+        services={f"{service.vip}:{service.port}": service.name for service in lab.config.virtual_server},
         vips={(str(node.address), entry.dscp): str(entry.address) for node in servers for entry in node.vips},
     )
 
@@ -48,7 +57,10 @@ def named(
 
 
 def evidence(lab: Place, recording: Recording, captures: Mapping[str, Recorder], clock: RunClock) -> Wire:
-    """All segments of the connections over which a request was lost or slow, or over which none was made."""
+    """All segments of the connections over which a request was lost or slow, or over which none was made.
+
+    Where a client's request is on no connection, those that carried its earlier ones are among them.
+    """
     suffered = [
         request
         for request in recording.requests
@@ -59,6 +71,8 @@ def evidence(lab: Place, recording: Recording, captures: Mapping[str, Recorder],
     ports = {request.local_port for request in suffered if request.local_port}
     ends: set[str] = set()
     unasked: dict[tuple[str, str], None] = {}
+    carried: dict[str, set[str]] = {name.rpartition(".")[0]: set() for name in ids}
+    written: set[str] = set()
 
     if suffered:
         for node in where.clients:
@@ -72,12 +86,101 @@ def evidence(lab: Place, recording: Recording, captures: Mapping[str, Recorder],
                     unasked[found] = None
                 elif segment.is_request:
                     unasked.pop(found, None)
-                    if segment.request_id in ids or port(found[0]) in ports:
+                    name = segment.request_id
+                    if (client := name.rpartition(".")[0]) in carried:
+                        carried[client].add(found[0])
+                    if name in ids or port(found[0]) in ports:
                         ends.add(found[0])
+                        written.add(name)
         ends.update(client for client, _ in unasked)
-    nodes = [*where.clients, where.box, *where.servers.values()]
+        for name in ids - written:
+            ends |= carried[name.rpartition(".")[0]]
+    nodes = [*where.clients, where.box, *where.servers.values()] if ends else []
     theirs = of_ends(ends)
     return Wire(
         where,
-        [one for node in nodes if ends for one in segments(captures[node].path, clock.unix, theirs)],
+        [one for node in nodes for one in segments(captures[node].path, clock.unix, theirs)],
+        [
+            one
+            for node in where.servers.values()
+            for one in unreachables(captures[node].path, clock.unix)
+            if one.source in ends
+        ],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """The requests that had not ended when the run did, and so are in no client's log."""
+
+    lost: tuple[Request, ...]
+    """Those whose connection the server had ended before."""
+    unfinished: int
+    """The others: how they would have ended is not known."""
+
+
+def closing(lab: Place) -> frozenset[str]:
+    """The clients' ends of connections that a server has closed, with data that is still to be sent."""
+    return frozenset(
+        socket.peer
+        for node in lab.plan.servers
+        for socket in clients_sockets(lab, node.name)
+        if socket.state in CLOSED_BY_SERVER
+    )
+
+
+def under_way(
+    requests: Iterable[Request],
+    lab: Place,
+    captures: Mapping[str, Recorder],
+    clock: RunClock,
+    *,
+    ended: float,
+    closed: Collection[str],
+) -> UnderWay:
+    """Those of the clients that name their requests, by the captures.
+
+    `ended`: when the run did; the clients were told to stop no sooner. `closed`: as `closing` said then.
+    What ended within LOGGED_S of that may have ended well, and had no time to be logged.
+    """
+    latest = ended - LOGGED_S * clock.speed
+    logged = {request.id for request in requests}
+    where = places(lab)
+    asked: dict[str, tuple[str, Segment]] = {}
+    told: dict[str, Segment] = {}
+    for node in where.clients:
+        for segment in segments(captures[node].path, clock.unix):
+            found = where.ends(segment)
+            if found is None or segment.time > ended:
+                continue
+            if segment.source == found[0] and segment.is_request and segment.request_id not in logged:
+                asked[segment.request_id] = (found[0], segment)
+            elif segment.source == found[0] and segment.opens:
+                told.pop(found[0], None)
+            elif segment.source == found[1] and (segment.fin or segment.rst):
+                told.setdefault(found[0], segment)
+    asked.pop("", None)
+    lost = [
+        _cut(request, told.get(end), ended)
+        for end, request in asked.values()
+        if (told[end].time if end in told else request.time if end in closed else inf) < latest
+    ]
+    return UnderWay(tuple(lost), len(asked) - len(lost))
+
+
+def _cut(request: Segment, closing: Segment | None, ended: float) -> Request:
+    """A request that ended with its connection, which its client had no time to log."""
+    reset = closing is not None and closing.rst
+    return Request(
+        client=request.request_id.rpartition(".")[0],
+        started=request.time,
+        ended=closing.time if closing is not None else ended,
+        outcome=Outcome.RESET if reset else Outcome.CLOSED,
+        status=0,
+        server="",
+        reused=None,
+        local_port=port(request.source),
+        error="the run ended before its client said so",
+        method=request.payload.partition(b" ")[0].decode(),
+        id=request.request_id,
     )

@@ -5,6 +5,8 @@ One that never got as far as that is found by the SYN that was to carry it. Pure
 
 The box sees nothing that goes from server to client. So a segment from a VIP that was captured at the box was
 sent by the box: its resets are told from the servers' by that.
+
+What comes after a client gave a request up, by its own FIN or RST or by its own word, tells nothing of why.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from math import inf
 from typing import Final
 
-from netns.wire import ACK, Segment, port
+from netns.wire import ACK, SYN, Segment, Unreachable, port
 
 Matches = Callable[[Segment], bool]
 _M32: Final = 0xFFFFFFFF
@@ -29,10 +32,13 @@ class Fate(Enum):
 
     ANSWERED = "answered"
     REFUSED = "refused by the server's kernel"
+    REJECTED = "refused by the server's kernel with an ICMP unreachable"
     RESET = "reset by the server's kernel"
+    UNKNOWN_THERE = "reset by the server's kernel as a connection that it never closed and does not have"
     CLOSED = "closed by the server's kernel"
     BOX_REFUSED = "refused by the box"
     BOX_RESET = "reset by the box"
+    FROM_OWN_ADDRESS = "answered from the server's own address"
     TAKEN = "taken by the server's kernel, and not answered"
     IGNORED = "not taken by the server's kernel"
     STOPPED_AT_BOX = "not forwarded by the box"
@@ -51,12 +57,12 @@ class Places:
     """The address that its health checks come from."""
     servers: Mapping[str, str]
     """Node by address."""
-    services: frozenset[str]
-    """ "192.0.2.10:80"."""
+    services: Mapping[str, str]
+    """Name of the virtual server by its "192.0.2.10:80"."""
     vips: Mapping[tuple[str, int], str]
     """The VIP that is meant by a server's address and a DSCP."""
 
-    def ends(self, segment: Segment) -> tuple[str, str] | None:
+    def ends(self, segment: Segment | Unreachable) -> tuple[str, str] | None:
         """Client's end and virtual server of a segment, wherever it was seen; None when it is no client's."""
         if segment.source in self.services:
             client, service = segment.destination, segment.source
@@ -77,6 +83,10 @@ class Attempt:
 
     client: str
     """The client's end."""
+    service: str
+    """The other: "192.0.2.10:80"."""
+    virtual_server: str
+    """Its name."""
     server: str
     """The node that the box sent it to; "" for none."""
     new: bool
@@ -99,9 +109,11 @@ class Attempt:
     ended: float
     """When the client's kernel knew, or where it did not, its last try."""
     closed: float | None
-    """When the server's first FIN or RST left it."""
+    """When the server's first FIN or RST left it, if the client was still waiting."""
     told: float | None
     """When that reached the client."""
+    until: float
+    """When the client gave up: its own FIN or RST, or its word; infinity where neither is known."""
 
 
 @dataclass(slots=True)
@@ -112,6 +124,10 @@ class Flow:
     service: str
     began: float
     segments: list[Segment] = field(default_factory=list)
+    unreachable: list[Unreachable] = field(default_factory=list)
+    """The servers' ICMP about it."""
+    astray: list[Segment] = field(default_factory=list)
+    """What the server sent to the client from its own address: it did not take the packets for the VIP's."""
 
     def at(self, points: Collection[str]) -> Iterator[Segment]:
         return (segment for segment in self.segments if segment.point in points)
@@ -120,23 +136,34 @@ class Flow:
 class Wire:
     """The flows of a run that matter."""
 
-    def __init__(self, places: Places, captures: Iterable[Segment]) -> None:
-        """`captures`: the segments of all points, of whole flows, in any order."""
+    def __init__(
+        self, places: Places, captures: Iterable[Segment], unreachable: Iterable[Unreachable] = ()
+    ) -> None:
+        """`captures`: the segments of all points, of whole flows, in any order; `unreachable`: the ICMP that
+        was seen at the servers."""
         self.places = places
         self._flows: dict[tuple[str, str], list[Flow]] = defaultdict(list)
         self._asked: dict[str, list[tuple[Flow, Segment]]] = defaultdict(list)
+        self._sent_to: dict[tuple[str, str], Flow] = {}
+        """The flow whose packets the box last sent there, by the client's end and the server's own."""
+        self._by_client: dict[str, dict[int, Flow]] = defaultdict(dict)
         for segment in sorted(captures, key=lambda one: one.time):
             self._add(segment)
+        for icmp in sorted(unreachable, key=lambda one: one.time):
+            ends = places.ends(icmp)
+            if ends is not None and ends in self._flows:
+                self._flow(ends, icmp.time).unreachable.append(icmp)
 
-    def attempts(self, request_id: str, lost: bool) -> list[Attempt]:
+    def attempts(self, request_id: str, lost: bool, until: float = inf) -> list[Attempt]:
         """The attempts of a request that got as far as being sent, in order.
 
-        `lost`: its client got no whole answer, so a part of one is none.
+        `lost`: its client got no whole answer, so a part of one is none; `until`: when it ended, by the
+        client's word.
         """
         found: dict[int, tuple[Flow, Segment]] = {}
         for flow, segment in self._asked.get(request_id, ()):
             found.setdefault(id(flow), (flow, segment))
-        return [self._asking(flow, segment, lost) for flow, segment in found.values()]
+        return [self._asking(flow, segment, lost, until) for flow, segment in found.values()]
 
     def unasked(self, since: float, until: float, ports: Collection[int] = ()) -> list[Attempt]:
         """Connections begun in that time that never carried a request; if ports are given, from those."""
@@ -145,18 +172,23 @@ class Wire:
         last = bisect_right(found, until, key=lambda one: one.began)
         return [one for one in found[first:last] if not ports or port(one.client) in ports]
 
+    def until(self, unasked: Attempt, until: float) -> Attempt:
+        """One of those connections, as far as it had come by then: when the client says that it gave up."""
+        flows = self._flows[unasked.client, unasked.service]
+        return self._opening(next(flow for flow in flows if flow.began == unasked.began), until)
+
     @cached_property
     def _unasked(self) -> list[Attempt]:
         """Every connection that never carried a request, in the order of time."""
         flows = (flow for held in self._flows.values() for flow in held)
         clients = self.places.clients
         silent = (flow for flow in flows if not any(one.is_request for one in flow.at(clients)))
-        return sorted(map(self._opening, silent), key=lambda one: one.began)
+        return sorted((self._opening(flow, inf) for flow in silent), key=lambda one: one.began)
 
     def on_port(self, local_port: int, started: float, ended: float, lost: bool) -> list[Attempt]:
         """The requests sent from a client's port in that time, for clients that do not name them."""
         return [
-            self._asking(flow, segment, lost)
+            self._asking(flow, segment, lost, ended)
             for held in self._flows.values()
             for flow in held
             if port(flow.client) == local_port
@@ -164,9 +196,31 @@ class Wire:
             if segment.is_request and started <= segment.time <= ended
         ]
 
+    def closed_idle(self, client: str, since: float, until: float) -> Attempt | None:
+        """The connection that the server, or the box, ended in that time with no request of the client on it.
+
+        `client` is its name, so it must have named an earlier request on that connection.
+        """
+        clients = self.places.clients
+        for flow in self._by_client[client].values():
+            answers = filter(self._from_service, flow.at(clients))
+            closing = next((one for one in answers if one.rst or one.fin), None)
+            if closing is None or not since <= closing.time <= until:
+                continue
+            if not any(one.is_request and one.time >= closing.time for one in flow.at(clients)):
+                return self._idle(flow, closing, until)
+        return None
+
+    def _flow(self, ends: tuple[str, str], time: float) -> Flow:
+        """The one between those ends that there was at that time: a port comes back."""
+        held = self._flows[ends]
+        return held[max(0, bisect_right(held, time, key=lambda one: one.began) - 1)]
+
     def _add(self, segment: Segment) -> None:
         ends = self.places.ends(segment)
         if ends is None:
+            if flow := self._sent_to.get((segment.destination, segment.source)):
+                flow.astray.append(segment)
             return
         held = self._flows[ends]
         if segment.point in self.places.clients and segment.opens:
@@ -175,29 +229,37 @@ class Wire:
                 held.append(Flow(*ends, began=segment.time))
         if not held:
             held.append(Flow(*ends, began=segment.time))  # it was there before the capture
-        flow = held[max(0, bisect_right(held, segment.time, key=lambda one: one.began) - 1)]
+        flow = self._flow(ends, segment.time)
         flow.segments.append(segment)
+        if segment.destination.rpartition(":")[0] in self.places.servers:
+            self._sent_to[segment.source, segment.destination] = flow
         if segment.is_request and segment.point in self.places.clients:
             self._asked[segment.request_id].append((flow, segment))
+            self._by_client[segment.request_id.rpartition(".")[0]][id(flow)] = flow
 
-    def _asking(self, flow: Flow, request: Segment, lost: bool) -> Attempt:
+    def _asking(self, flow: Flow, request: Segment, lost: bool, until: float) -> Attempt:
         clients = self.places.clients
+        until = max(request.time, min(until, self._left(flow, request.time)))
         end = request.seq + request.length & _M32
-        tries = [one for one in flow.at(clients) if one.is_request and one.seq == request.seq]
+        tries = [
+            one for one in flow.at(clients) if one.is_request and one.seq == request.seq and one.time <= until
+        ]
         before = any(one.is_request and one.time < request.time for one in flow.at(clients))
-        arrived, server = self._arrival(flow, lambda one: one.seq == request.seq and one.length > 0)
-        answers = [one for one in flow.at(clients) if self._from_service(one) and one.time >= request.time]
+        arrived, server = self._arrival(flow, lambda one: one.seq == request.seq and one.length > 0, until)
+        answers = [one for one in flow.at(clients) if self._from_service(one) and one.time <= until]
         closing = next((one for one in answers if one.rst or one.fin), None)
-        answered = next((one for one in answers if one.length), None)
+        answered = next((one for one in answers if one.length and one.time >= request.time), None)
         if answered is not None and not (lost and (closing is not None)):
             fate, ended = (Fate.TAKEN if lost else Fate.ANSWERED), answered.time
         elif closing is not None:
-            fate, ended = self._ending(flow, closing), closing.time
+            fate, ended = self._ending(flow, closing), max(closing.time, request.time)
         else:
-            fate, ended = self._silence(flow, server, arrived, end), tries[-1].time
-        closed, told = self._closing(flow, server)
+            fate, ended = self._silence(flow, server, arrived, end, until), tries[-1].time
+        closed, told = self._closing(flow, server, until)
         return Attempt(
             client=flow.client,
+            service=flow.service,
+            virtual_server=self.places.services[flow.service],
             server=server,
             new=not before,
             asked=True,
@@ -206,31 +268,40 @@ class Wire:
             sent=request.time,
             arrived=arrived,
             tries=len(tries),
-            answered=self._answer(flow, server, arrived),
+            answered=self._answer(flow, server, arrived, until),
             fate=fate,
             ended=ended,
             closed=closed,
             told=told,
+            until=until,
         )
 
-    def _opening(self, flow: Flow) -> Attempt:
+    def _opening(self, flow: Flow, until: float) -> Attempt:
         clients = self.places.clients
-        tries = [one for one in flow.at(clients) if one.opens]
-        arrived, server = self._arrival(flow, lambda one: one.opens)
-        answers = [one for one in flow.at(clients) if self._from_service(one)]
+        until = max(flow.began, min(until, self._left(flow, flow.began)))
+        tries = [one for one in flow.at(clients) if one.opens and one.time <= until]
+        arrived, server = self._arrival(flow, lambda one: one.opens, until)
+        answers = [one for one in flow.at(clients) if self._from_service(one) and one.time <= until]
         closing = next((one for one in answers if one.rst or one.fin), None)
+        opened = any(
+            one.source == flow.client and one.flags & (SYN | ACK) == ACK and not one.rst
+            for one in flow.at(clients)
+            if one.time <= until
+        )
         if closing is not None:
             fate, ended = self._ending(flow, closing), closing.time
             if not any(one.opens or (one.flags & ACK and not one.rst) for one in answers):
                 fate = Fate.BOX_REFUSED if fate is Fate.BOX_RESET else Fate.REFUSED
-        elif answers:
+        elif answers and opened:
             fate, ended = Fate.TAKEN, answers[-1].time
-        else:
-            fate = self._silence(flow, server, arrived, None)
+        else:  # a SYN-ACK that came too late draws a RST from the client
+            fate = self._silence(flow, server, arrived, None, until)
             ended = tries[-1].time if tries else flow.began
-        closed, told = self._closing(flow, server)
+        closed, told = self._closing(flow, server, until)
         return Attempt(
             client=flow.client,
+            service=flow.service,
+            virtual_server=self.places.services[flow.service],
             server=server,
             new=True,
             asked=False,
@@ -244,20 +315,57 @@ class Wire:
             ended=ended,
             closed=closed,
             told=told,
+            until=until,
         )
 
-    def _answer(self, flow: Flow, server: str, arrived: float | None) -> float | None:
+    def _idle(self, flow: Flow, closing: Segment, until: float) -> Attempt:
+        """A connection that ended before a request was written to it."""
+        _, server = self._arrival(flow, lambda one: one.is_request, until)
+        closed, told = self._closing(flow, server, until)
+        return Attempt(
+            client=flow.client,
+            service=flow.service,
+            virtual_server=self.places.services[flow.service],
+            server=server,
+            new=False,
+            asked=False,
+            began=flow.began,
+            opens=0,
+            sent=closing.time,
+            arrived=None,
+            tries=0,
+            answered=None,
+            fate=self._ending(flow, closing),
+            ended=closing.time,
+            closed=closed,
+            told=told,
+            until=until,
+        )
+
+    def _left(self, flow: Flow, since: float) -> float:
+        """When the client's own first FIN or RST left it; infinity for never."""
+        return next(
+            (
+                one.time
+                for one in flow.at(self.places.clients)
+                if one.source == flow.client and one.time >= since and (one.fin or one.rst)
+            ),
+            inf,
+        )
+
+    def _answer(self, flow: Flow, server: str, arrived: float | None, until: float) -> float | None:
         if arrived is None:
             return None
         sent = filter(self._from_service, flow.at((server,)))
-        return next((one.time for one in sent if one.length and one.time >= arrived), None)
+        return next((one.time for one in sent if one.length and arrived <= one.time <= until), None)
 
-    def _arrival(self, flow: Flow, matches: Matches) -> tuple[float | None, str]:
-        """When what matches first reached a server, and which; or where the box sent it, had it arrived."""
+    def _arrival(self, flow: Flow, matches: Matches, until: float) -> tuple[float | None, str]:
+        """When what matches first reached a server, None if not in that time, and which server the box sent
+        it to; "" for none."""
         nodes = frozenset(self.places.servers.values())
         for one in flow.at(nodes):
             if one.source == flow.client and matches(one):
-                return one.time, one.point
+                return (one.time if one.time <= until else None), one.point
         for one in flow.at((self.places.box,)):
             address = one.destination.rpartition(":")[0]
             if one.source == flow.client and address in self.places.servers and matches(one):
@@ -269,31 +377,44 @@ class Wire:
             mine = any(
                 self._from_service(one) and one.seq == closing.seq for one in flow.at((self.places.box,))
             )
-            return Fate.BOX_RESET if mine else Fate.RESET
+            if mine:
+                return Fate.BOX_RESET
+            # A socket that its process closes sends RST+ACK; a bare RST answers a packet that has no socket.
+            known = closing.flags & ACK or any(
+                self._from_service(one) and one.fin and one.time < closing.time for one in flow.segments
+            )
+            return Fate.RESET if known else Fate.UNKNOWN_THERE
         return Fate.CLOSED
 
-    def _silence(self, flow: Flow, server: str, arrived: float | None, end: int | None) -> Fate:
+    def _silence(self, flow: Flow, server: str, arrived: float | None, end: int | None, until: float) -> Fate:
         """Nothing came back: how far it got. `end` is the sequence number after the request."""
         if arrived is not None:
-            taken = end is not None and any(
+            if end is not None and any(
                 self._from_service(one) and one.flags & ACK and one.ack - end & _M32 < _HALF
                 for one in flow.at((server,))
-                if one.time >= arrived
-            )
-            return Fate.TAKEN if taken else Fate.IGNORED
+                if arrived <= one.time <= until
+            ):
+                return Fate.TAKEN
+            if any(arrived <= one.time <= until for one in flow.astray):
+                return Fate.FROM_OWN_ADDRESS
+            if any(arrived <= one.time <= until for one in flow.unreachable):
+                return Fate.REJECTED
+            return Fate.IGNORED
         if server:
             return Fate.LOST
         seen = any(one.source == flow.client for one in flow.at((self.places.box,)))
         return Fate.STOPPED_AT_BOX if seen else Fate.LOST
 
-    def _closing(self, flow: Flow, server: str) -> tuple[float | None, float | None]:
-        def first(points: Collection[str]) -> float | None:
-            return next(
-                (one.time for one in flow.at(points) if self._from_service(one) and (one.rst or one.fin)),
-                None,
-            )
+    def _closing(self, flow: Flow, server: str, until: float) -> tuple[float | None, float | None]:
+        """When the server's first FIN or RST left it, and when it reached the client that still waited."""
 
-        return first((server,)), first(self.places.clients)
+        def first(points: Collection[str]) -> float | None:
+            sent = filter(self._from_service, flow.at(points))
+            return next((one.time for one in sent if one.time <= until and (one.rst or one.fin)), None)
+
+        told = first(self.places.clients)
+        closed = first((server,))
+        return (told if closed is None else closed), told
 
     def _from_service(self, segment: Segment) -> bool:
         return segment.source in self.places.services

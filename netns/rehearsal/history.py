@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from math import inf
 
+from netns import findings
 from netns.findings import Band, Lack, bands, lacks
 from netns.recording import Fact, Recording
 
@@ -18,17 +21,31 @@ class History:
         self.box_ended = box_ended
         self._late_s = late_s
         self._lacks = {server: lacks(recording, server) for server in recording.servers}
+        self._watched = {(change.server, change.fact) for change in recording.changes}
         self._bands: Mapping[str, tuple[Band, ...]] = {
             server: bands(recording, server) for server in recording.servers
         }
+        self._services = {name: _bands_behind(recording, name) for name in _virtual_servers(recording)}
+
+    def seconds(self, time: float) -> str:
+        """A duration in words, which say that it is the box's where that is not a real one."""
+        return findings.seconds(time, self.speed)
+
+    def watched(self, server: str, fact: Fact) -> bool:
+        """Whether anything is known of it: where nothing is, that nothing was lacking is no finding."""
+        return (server, fact) in self._watched
 
     def lack(self, server: str, fact: Fact, time: float) -> Lack | None:
         """The stretch around that time in which the fact did not hold, give or take what was seen late."""
+        return self.lack_during(server, fact, time, time)
+
+    def lack_during(self, server: str, fact: Fact, since: float, until: float) -> Lack | None:
+        """The first stretch without the fact that has a part in that time."""
         return next(
             (
                 lack
                 for lack in self._lacks.get(server, ())
-                if lack.fact is fact and lack.began - self._late_s <= time <= lack.ended
+                if lack.fact is fact and lack.began - self._late_s <= until and since <= lack.ended
             ),
             None,
         )
@@ -36,32 +53,53 @@ class History:
     def lacks(self, server: str, fact: Fact) -> list[Lack]:
         return [lack for lack in self._lacks.get(server, ()) if lack.fact is fact]
 
-    def out_of_service(self, server: str, time: float) -> Lack | None:
-        """The first thing that the server lacked at that time, if any."""
-        found = [lack for fact in Fact if (lack := self.lack(server, fact, time))]
+    def out_of_service(self, server: str, time: float, since: float = inf) -> Lack | None:
+        """The first thing that the server lacked at that time, or from `since` on, if any."""
+        began = min(since, time)
+        found = [lack for fact in Fact if (lack := self.lack_during(server, fact, began, time))]
         return min(found, key=lambda lack: lack.began, default=None)
-
-    def bound(self, server: str, time: float) -> bool:
-        """Whether the box gave the server new flows then."""
-        return any(band.bound and band.holds(time) for band in self._bands.get(server, ()))
 
     @property
     def servers(self) -> tuple[str, ...]:
         return tuple(self._bands)
 
-    def bands(self, server: str) -> tuple[Band, ...]:
-        return self._bands.get(server, ())
+    def bands(self, server: str, virtual_server: str = "") -> tuple[Band, ...]:
+        """What the box said of the server; behind that virtual server, if one is named."""
+        return self._of(virtual_server).get(server, ())
 
-    def any_bound(self, time: float) -> bool:
-        """Whether any server was; a moment ago counts, as a packet under way does not know."""
-        return any(self.bound(server, time) for server in self._bands)
+    def bound(self, server: str, time: float, virtual_server: str = "") -> bool:
+        """Whether the box gave the server new flows then."""
+        return any(band.bound and band.holds(time) for band in self.bands(server, virtual_server))
 
-    def unbound_after(self, server: str, time: float) -> float | None:
+    def any_bound(self, time: float, virtual_server: str = "") -> bool:
+        """Whether any server was."""
+        return any(self.bound(server, time, virtual_server) for server in self._of(virtual_server))
+
+    def unbound_after(self, server: str, time: float, virtual_server: str = "") -> float | None:
         """When the box took the server out of the binding list, at that time or later; None for never."""
         return next(
-            (band.started for band in self._bands.get(server, ()) if not band.bound and band.started >= time),
+            (
+                band.started
+                for band in self.bands(server, virtual_server)
+                if not band.bound and band.started >= time
+            ),
             None,
         )
 
     def box_is_down(self, time: float) -> bool:
         return self.box_ended is not None and time >= self.box_ended - self._late_s
+
+    def _of(self, virtual_server: str) -> Mapping[str, tuple[Band, ...]]:
+        return self._services.get(virtual_server, self._bands)
+
+
+def _virtual_servers(recording: Recording) -> list[str]:
+    return [service["name"] for service in recording.settings.get("virtual_server", ())]
+
+
+def _bands_behind(recording: Recording, virtual_server: str) -> Mapping[str, tuple[Band, ...]]:
+    """What the box said of each server that is behind a virtual server: it may say otherwise of another's."""
+    (service,) = (one for one in recording.settings["virtual_server"] if one["name"] == virtual_server)
+    theirs = [one for one in recording.events if one.get("virtual_server", virtual_server) == virtual_server]
+    part = replace(recording, events=tuple(theirs))
+    return {server: bands(part, server) for server in service.get("servers") or recording.servers}

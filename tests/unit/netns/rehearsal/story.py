@@ -1,6 +1,7 @@
 """A run as its captures, its box's events and its servers' changes tell it, made up a line at a time.
 
-Time is in box seconds, and each hop takes HOP. A client is 10.80.4.2, the servers rs1 to rs3 behind the VIP.
+Time is in box seconds, and each hop takes HOP. A client is 10.80.4.2, the servers rs1 to rs3 behind the VIP,
+by its port 80 ("web") and its port 81 ("api").
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from netns.rehearsal.flows import Places, Wire
 from netns.rehearsal.history import History
 from netns.rehearsal.result import Rehearsal
 from netns.rehearsal.window import window
-from netns.wire import ACK, FIN, RST, SYN, Segment
+from netns.wire import ACK, FIN, KEPT, RST, SYN, Segment, Unreachable
 
 HOP = 0.001
 CLIENT = "10.80.4.2"
@@ -24,20 +25,20 @@ VIP = "192.0.2.10"
 SERVERS = {"10.80.1.2": "rs1", "10.80.2.2": "rs2", "10.80.3.2": "rs3"}
 ADDRESS = {name: address for address, name in SERVERS.items()}
 DSCP = 10
-IN_NAMESPACES = (Fact.HEALTH_FILE, Fact.LISTENING, Fact.VIP)
+IN_NAMESPACES = (Fact.HEALTH_FILE, Fact.LISTENING, Fact.VIP, Fact.FILTER, Fact.DSR_RULE)
 PLACES = Places(
     clients=frozenset({"client"}),
     box="box",
     checker="10.80.0.2",
     servers=SERVERS,
-    services=frozenset({f"{VIP}:80"}),
+    services={f"{VIP}:80": "web", f"{VIP}:81": "api"},
     vips={(address, DSCP): VIP for address in SERVERS},
 )
 CONFIG = LabConfig()
 
 
-def _request(method: str, name: str) -> bytes:
-    return f"{method} /?{name} HTTP/1.1\r\nHost: {VIP}\r\n\r\n".encode()
+def _request(method: str, name: str, path: str = "/") -> bytes:
+    return f"{method} {path}?{name} HTTP/1.1\r\nHost: {VIP}\r\n\r\n".encode()
 
 
 @dataclass
@@ -47,6 +48,7 @@ class Connection:
     story: Story
     port: int
     server: str
+    service_port: int = 80
     seq: int = 1000
     asked: str = ""
 
@@ -58,8 +60,10 @@ class Connection:
     def syn_ack(self, at: float) -> Connection:
         return self._to_client(at, SYN | ACK, 5000)
 
-    def ask(self, at: float, name: str, *, method: str = "GET", to: str = "server") -> Connection:
-        payload = _request(method, name)
+    def ask(
+        self, at: float, name: str, *, method: str = "GET", path: str = "/", to: str = "server"
+    ) -> Connection:
+        payload = _request(method, name, path)
         if self.asked not in ("", name):  # the same name once more is a retransmission
             self.seq += len(_request(method, self.asked))
         self.asked = name
@@ -77,7 +81,35 @@ class Connection:
         return self._to_client(at, FIN | ACK, 5001)
 
     def rst(self, at: float) -> Connection:
+        """A process closes its socket with data in it that it has not read."""
+        return self._to_client(at, RST | ACK, 5001)
+
+    def bare_rst(self, at: float) -> Connection:
+        """The kernel has no socket for a segment, or a rule is to `reject with tcp reset`."""
         return self._to_client(at, RST, 5001)
+
+    def icmp(self, at: float, code: int = 3) -> Connection:
+        """A rule refuses the client's segment by an ICMP destination unreachable."""
+        self.story.unreachable.append(
+            Unreachable(at, self.server, self._end, f"{VIP}:{self.service_port}", 0, code)
+        )
+        return self
+
+    def answers_from_own_address(self, at: float) -> Connection:
+        own = f"{ADDRESS[self.server]}:{self.service_port}"
+        for point, when in ((self.server, at), ("client", at + HOP)):
+            self._seen(point, when, own, self._end, 0, RST, 0, 0, b"")
+        return self
+
+    def leaves(self, at: float, flags: int = FIN | ACK) -> Connection:
+        """The client closes its end."""
+        self._to_server(at, flags, self.seq, b"", "server")
+        return self
+
+    def acks(self, at: float) -> Connection:
+        """The client's kernel does, so the connection is open to it."""
+        self._to_server(at, ACK, self.seq, b"", "server")
+        return self
 
     def refuse(self, at: float) -> Connection:
         return self._to_client(at, RST | ACK, 0)
@@ -85,7 +117,7 @@ class Connection:
     def box_rst(self, at: float) -> Connection:
         """The box's: seen as it leaves the box, and at the client."""
         for point, when in (("box", at), ("client", at + HOP)):
-            self._seen(point, when, f"{VIP}:80", self._end, 0, RST, 7777, 0, b"")
+            self._seen(point, when, self._service, self._end, 0, RST, 7777, 0, b"")
         return self
 
     def open(self, at: float) -> Connection:
@@ -99,12 +131,14 @@ class Connection:
     def _end(self) -> str:
         return f"{CLIENT}:{self.port}"
 
+    @property
+    def _service(self) -> str:
+        return f"{VIP}:{self.service_port}"
+
     def _to_server(self, at: float, flags: int, seq: int, payload: bytes, to: str) -> None:
-        hops = [("client", f"{VIP}:80", 0), ("box", f"{VIP}:80", 0)]
-        hops += [
-            ("box", f"{ADDRESS[self.server]}:80", DSCP),
-            (self.server, f"{ADDRESS[self.server]}:80", DSCP),
-        ]
+        own = f"{ADDRESS[self.server]}:{self.service_port}"
+        hops = [("client", self._service, 0), ("box", self._service, 0)]
+        hops += [("box", own, DSCP), (self.server, own, DSCP)]
         count = {"nowhere": 1, "box": 2, "lost": 3, "server": 4}[to]
         for number, (point, destination, dscp) in enumerate(hops[:count]):
             self._seen(point, at + number * HOP, self._end, destination, dscp, flags, seq, 5001, payload)
@@ -113,7 +147,7 @@ class Connection:
         self, at: float, flags: int, seq: int, payload: bytes = b"", *, ack: int = 1001
     ) -> Connection:
         for point, when in ((self.server, at), ("client", at + HOP)):
-            self._seen(point, when, f"{VIP}:80", self._end, 0, flags, seq, ack, payload)
+            self._seen(point, when, self._service, self._end, 0, flags, seq, ack, payload)
         return self
 
     def _seen(
@@ -129,16 +163,18 @@ class Connection:
         payload: bytes,
     ) -> None:
         self.story.segments.append(
-            Segment(at, point, source, destination, dscp, flags, seq, ack, len(payload), payload[:64])
+            Segment(at, point, source, destination, dscp, flags, seq, ack, len(payload), payload[:KEPT])
         )
 
 
 @dataclass
 class Story:
-    """A run of 100 s at speed 1 in which all servers are ACTIVE unless told otherwise."""
+    """A run of 100 s in which all servers are ACTIVE unless told otherwise."""
 
     ended: float = 100.0
+    speed: float = 1.0
     segments: list[Segment] = field(default_factory=list)
+    unreachable: list[Unreachable] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
@@ -146,11 +182,16 @@ class Story:
 
     def __post_init__(self) -> None:
         for server in ADDRESS:
-            self.state(server, 0.001, "TESTING", "ACTIVE")
+            for name in PLACES.services.values():
+                self.state(server, 0.001, "TESTING", "ACTIVE", name)
             self.changes += [Change(0.0, server, fact, holds=True) for fact in IN_NAMESPACES]
 
-    def connection(self, port: int, server: str) -> Connection:
-        return Connection(self, port, server)
+    def connection(self, port: int, server: str, service_port: int = 80) -> Connection:
+        return Connection(self, port, server, service_port)
+
+    def unwatched(self, fact: Fact) -> None:
+        """Nothing is known of it, of any server."""
+        self.changes = [change for change in self.changes if change.fact is not fact]
 
     def request(
         self,
@@ -180,9 +221,9 @@ class Story:
         self.requests.append(made)
         return made
 
-    def state(self, server: str, at: float, old: str, new: str) -> None:
+    def state(self, server: str, at: float, old: str, new: str, of: str = "web") -> None:
         bound = new in ("ACTIVE", "SUSPECT")
-        event = {"kind": "server_state", "server": server, "virtual_server": "web", "old": old, "new": new}
+        event = {"kind": "server_state", "server": server, "virtual_server": of, "old": old, "new": new}
         self.events.append({**event, "bound": bound, "at": at, "reason": "", "sessions": 0})
 
     def probe(self, server: str, at: float, detail: str) -> None:
@@ -194,11 +235,11 @@ class Story:
         if ended is not None:
             self.changes.append(Change(ended, server, fact, holds=True))
 
-    def fails(self, server: str, at: float, until: float | None = None) -> None:
-        self.state(server, at - 10, "ACTIVE", "SUSPECT")
-        self.state(server, at, "SUSPECT", "FAILED")
+    def fails(self, server: str, at: float, until: float | None = None, of: str = "web") -> None:
+        self.state(server, at - 10, "ACTIVE", "SUSPECT", of)
+        self.state(server, at, "SUSPECT", "FAILED", of)
         if until is not None:
-            self.state(server, until, "FAILED", "ACTIVE")
+            self.state(server, until, "FAILED", "ACTIVE", of)
 
     def recording(self) -> Recording:
         return Recording(
@@ -206,10 +247,10 @@ class Story:
             title="a story",
             intent="",
             started_at="2026-03-01T04:31:07Z",
-            speed=1.0,
+            speed=self.speed,
             ended=self.ended,
             servers=tuple(ADDRESS),
-            settings={},
+            settings={"virtual_server": [{"name": name} for name in PLACES.services.values()]},
             steps=(),
             events=tuple(sorted(self.events, key=lambda event: float(event["at"]))),
             requests=tuple(self.requests),
@@ -239,7 +280,7 @@ class Story:
         )
 
     def explained(self) -> tuple[Explained, ...]:
-        wire = Wire(PLACES, self.segments)
+        wire = Wire(PLACES, self.segments, self.unreachable)
         return explain(self.requests, wire, self.history(), slack_s=0.05)
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from netns.recording import Fact, Outcome
 from netns.rehearsal.causes import Cause, Explained
-from tests.unit.netns.rehearsal.story import Story
+from netns.wire import RST
+from tests.unit.netns.rehearsal.story import Connection, Story
 
 
 def only(story: Story) -> Explained:
@@ -33,11 +34,15 @@ def test_new_connection_to_a_stopped_server_that_is_still_bound_is_of_the_health
     assert "still bound it, for 6.0 s more" in found.text
 
 
-def test_refusal_by_a_server_that_listens_is_not_explained_away() -> None:
+def test_refusal_by_a_server_that_listens_and_has_no_filter_means_that_it_did_not_listen_for_a_moment() -> (
+    None
+):
     story = Story()
     story.connection(40001, "rs2").syn(27.0).refuse(27.004)
     story.request("urllib3-1.3", 26.99, 27.01, Outcome.REFUSED)
-    assert only(story).cause is Cause.UNEXPLAINED
+    found = only(story)
+    assert found.cause is Cause.HEALTH_WINDOW
+    assert "too short to be seen" in found.text
 
 
 def test_request_over_a_connection_that_the_server_had_closed_is_a_stuck_session() -> None:
@@ -58,6 +63,17 @@ def test_fin_that_crosses_a_request_is_a_close_under_way() -> None:
     found = only(story)
     assert found.cause is Cause.CLOSED_UNDER_WAY
     assert "could not know" in found.text
+
+
+def test_fin_that_the_client_reads_as_it_has_sent_its_request_is_a_close_under_way() -> None:
+    """It closes its own end at once, and the reset of the request comes after that."""
+    story = Story()
+    kept = story.connection(40001, "rs2").used(5).fin(20.0).ask(20.002, "requests-1.9").leaves(20.0025)
+    kept.bare_rst(20.006)
+    story.request("requests-1.9", 20.0, 20.003, Outcome.CLOSED, reused=True)
+    found = only(story)
+    assert found.cause is Cause.CLOSED_UNDER_WAY
+    assert "rs2 closed the connection" in found.text
 
 
 def test_close_after_the_request_had_arrived_is_a_server_stopped_with_it_in_hand() -> None:
@@ -156,14 +172,6 @@ def test_silence_where_a_container_was_is_its_end_however_far_the_packets_got(
     assert ("still bound it, for 8.0 s more" in found.text) is new
 
 
-def test_silence_of_a_server_with_its_vip_up_is_not_explained_away() -> None:
-    story = Story()
-    story.connection(40001, "rs2").syn(25.0).syn(26.0)
-    story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT)
-    found = only(story)
-    assert (found.cause, "DSCP rule" in found.text) == (Cause.UNEXPLAINED, True)
-
-
 def test_request_that_a_server_in_service_takes_and_does_not_answer_is_the_servers_slowness() -> None:
     story = Story()
     story.connection(40001, "rs2").open(5).ask(25.0, "curl-1.4").took(25.003, "curl-1.4")
@@ -249,7 +257,7 @@ def test_request_that_arrives_after_retransmissions_only_found_its_server_off_th
     story = Story()
     kept = story.connection(40001, "rs2").used(5)
     kept.ask(25.0, "curl-1.4", to="lost").ask(27.5, "curl-1.4").took(27.503, "curl-1.4")
-    story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT, reused=True)
+    story.request("curl-1.4", 25.0, 28.0, Outcome.TIMEOUT, reused=True)
     found = only(story)
     assert (found.cause, "for 2.5 s" in found.text) == (Cause.UNREACHABLE, True)
 
@@ -322,3 +330,305 @@ def test_slow_answer_after_a_retransmitted_syn_is_the_reason_for_that() -> None:
     story.connection(40001, "rs2").syn(25.0).syn(26.0).syn_ack(26.004).ask(26.01, "curl-1.1").answer(26.02)
     story.request("curl-1.1", 25.0, 26.03, Outcome.OK, status=200)
     assert only(story).cause is Cause.VIP_DOWN
+
+
+# Who closed first
+
+
+@pytest.mark.parametrize("close", ["fin", "rst"])
+def test_close_after_the_client_gave_up_is_no_cause_of_that(close: str) -> None:
+    """Workers that are stopped by SIGSTOP and go on later find their clients gone."""
+    story = Story()
+    kept = story.connection(40001, "rs2").used(5).ask(25.0, "curl-1.4").took(25.003, "curl-1.4").leaves(27.0)
+    getattr(kept, close)(30.0)
+    story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT, reused=True)
+    found = only(story)
+    assert (found.cause, found.server) == (Cause.SERVER_HUNG, "rs2")
+
+
+def test_close_that_crosses_the_clients_own_is_no_cause() -> None:
+    story = Story()
+    kept = story.connection(40001, "rs2").used(5).ask(25.0, "curl-1.4").took(25.003, "curl-1.4")
+    kept.fin(27.0).leaves(27.0005)
+    story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT, reused=True)
+    assert only(story).cause is Cause.SERVER_HUNG
+
+
+def test_answer_that_comes_when_a_retry_has_already_been_answered_counts_for_nothing() -> None:
+    story = Story()
+    hung = story.connection(40001, "rs1").used(5).ask(25.0, "urllib3-1.4").took(25.003, "urllib3-1.4")
+    hung.leaves(27.0).answer(30.0)
+    story.connection(40002, "rs2").open(27.01).ask(27.02, "urllib3-1.4").answer(27.03)
+    story.request("urllib3-1.4", 25.0, 27.04, Outcome.OK, status=200)
+    found = only(story)
+    assert (found.cause, found.server, found.attempts) == (Cause.SERVER_HUNG, "rs1", 2)
+    assert "5.0 s" not in found.text
+
+
+def test_syn_ack_that_its_client_resets_came_too_late_to_count() -> None:
+    story = Story()
+    story.loses("rs2", Fact.FILTER, 20, 29)
+    late = story.connection(40001, "rs2").syn(25.0).syn(29.5)
+    late.syn_ack(29.504).leaves(29.506, RST)
+    story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT)
+    assert only(story).cause is Cause.FILTERED
+
+
+# A server's own packet filter
+
+
+def asks(story: Story, *, new: bool) -> Connection:
+    """A client asks rs2 at 25, and gives up at 27."""
+    story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT, reused=not new)
+    if new:
+        return story.connection(40001, "rs2").syn(25.0).syn(26.0)
+    return story.connection(40001, "rs2").used(5).ask(25.0, "curl-1.4").ask(25.3, "curl-1.4")
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["new connection", "kept connection"])
+def test_packet_that_arrives_and_that_the_kernel_does_not_take_is_dropped_by_the_filter(new: bool) -> None:
+    story = Story()
+    story.loses("rs2", Fact.FILTER, 20)
+    story.fails("rs2", 33)
+    asks(story, new=new)
+    found = only(story)
+    assert (found.cause, found.server) == (Cause.FILTERED, "rs2")
+    assert "dropped it: that rule was there for 5.0 s already" in found.text
+    assert ("still bound it, for 8.0 s more" in found.text) is new
+
+
+def test_acknowledgement_after_the_client_left_does_not_mean_that_the_server_took_the_request() -> None:
+    story = Story()
+    story.loses("rs2", Fact.FILTER, 20, 29)
+    asks(story, new=False).leaves(27.0).took(29.1, "curl-1.4")
+    assert only(story).cause is Cause.FILTERED
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["new connection", "kept connection"])
+def test_icmp_unreachable_from_the_server_is_its_filter(new: bool) -> None:
+    story = Story()
+    story.loses("rs2", Fact.FILTER, 20)
+    story.fails("rs2", 33)
+    asks(story, new=new).icmp(25.004)
+    found = only(story)
+    assert found.cause is Cause.FILTERED
+    assert "refused it by ICMP: that rule was there for 5.0 s" in found.text
+
+
+def test_icmp_unreachable_tells_of_a_filter_that_could_not_be_watched() -> None:
+    story = Story()
+    story.unwatched(Fact.FILTER)
+    asks(story, new=True).icmp(25.004)
+    assert only(story).cause is Cause.FILTERED
+
+
+def test_reset_of_a_connection_that_the_server_never_closed_is_its_filter() -> None:
+    story = Story()
+    story.loses("rs2", Fact.FILTER, 20)
+    story.connection(40001, "rs2").used(5).ask(25.0, "curl-1.4").bare_rst(25.004)
+    story.request("curl-1.4", 25.0, 25.01, Outcome.RESET, reused=True)
+    found = only(story)
+    assert found.cause is Cause.FILTERED
+    assert "refused it with a TCP reset" in found.text
+
+
+def test_refusal_by_a_server_that_listens_is_its_filter() -> None:
+    story = Story()
+    story.loses("rs2", Fact.FILTER, 20)
+    story.fails("rs2", 33)
+    story.connection(40001, "rs2").syn(27.0).refuse(27.004)
+    story.request("urllib3-1.3", 26.99, 27.01, Outcome.REFUSED)
+    found = only(story)
+    assert found.cause is Cause.FILTERED
+    assert "still bound it, for 6.0 s more" in found.text
+
+
+def test_refusal_by_a_server_that_has_stopped_is_not_its_filter() -> None:
+    """Its filter refuses the box's checks first, and it stops too soon after that."""
+    story = Story()
+    story.loses("rs2", Fact.FILTER, 20)
+    story.loses("rs2", Fact.LISTENING, 26)
+    story.connection(40001, "rs2").syn(27.0).refuse(27.004)
+    story.request("urllib3-1.3", 26.99, 27.01, Outcome.REFUSED)
+    assert only(story).cause is Cause.HEALTH_WINDOW
+
+
+def test_answer_that_the_filter_drops_is_the_filters() -> None:
+    story = Story()
+    story.loses("rs2", Fact.FILTER, 25.5)
+    story.connection(40001, "rs2").used(5).ask(25.0, "curl-1.4").took(25.003, "curl-1.4").leaves(27.0)
+    story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT, reused=True)
+    assert only(story).cause is Cause.FILTERED
+
+
+def test_new_connection_that_nothing_stops_and_nobody_takes_waits_for_accept() -> None:
+    story = Story()
+    asks(story, new=True)
+    found = only(story)
+    assert (found.cause, "accept()" in found.text) == (Cause.SERVER_HUNG, True)
+
+
+def test_request_that_a_filter_dropped_at_first_is_slow_because_of_it() -> None:
+    story = Story()
+    story.loses("rs2", Fact.FILTER, 20, 25.9)
+    slow = story.connection(40001, "rs2").syn(25.0).syn(26.0).syn_ack(26.004)
+    slow.ask(26.01, "curl-1.1").answer(26.02)
+    story.request("curl-1.1", 25.0, 26.03, Outcome.OK, status=200)
+    found = only(story)
+    assert (found.cause, found.lost) == (Cause.FILTERED, False)
+
+
+# A lost DSCP rule
+
+
+@pytest.mark.parametrize("watched", [True, False])
+@pytest.mark.parametrize("new", [True, False], ids=["new connection", "kept connection"])
+def test_answer_from_the_servers_own_address_is_a_lost_dscp_rule(new: bool, watched: bool) -> None:
+    story = Story()
+    if watched:
+        story.loses("rs2", Fact.DSR_RULE, 20)
+    else:
+        story.unwatched(Fact.DSR_RULE)
+    story.fails("rs2", 33)
+    asks(story, new=new).answers_from_own_address(25.004)
+    found = only(story)
+    assert (found.cause, found.server) == (Cause.NO_DSR_RULE, "rs2")
+    assert ("its DSCP rule was gone for 5.0 s" in found.text) is watched
+    assert ("still bound it, for 8.0 s more" in found.text) is new
+
+
+def test_what_a_server_sends_to_somebody_else_from_its_own_address_says_nothing() -> None:
+    story = Story()
+    story.connection(40009, "rs2").answers_from_own_address(25.004)
+    story.loses("rs2", Fact.FILTER, 20)
+    asks(story, new=True)
+    assert only(story).cause is Cause.FILTERED
+
+
+# Other requests that are not where they are looked for first
+
+
+def test_download_is_found_by_its_id_whatever_its_path() -> None:
+    story = Story()
+    story.loses("rs1", Fact.LISTENING, 30)
+    cut = story.connection(40001, "rs1").open(10).ask(10.01, "curl-download-1.1", path="/large")
+    cut.answer(10.02).fin(30.0)
+    story.request("curl-download-1.1", 10.0, 30.1, Outcome.CLOSED)
+    found = only(story)
+    assert (found.cause, found.attempts) == (Cause.STOPPED_IN_HAND, 1)
+    assert "in the middle of its answer" in found.text
+
+
+def test_download_whose_server_closed_behind_data_that_was_never_sent_was_cut_all_the_same() -> None:
+    story = Story()
+    cut = story.connection(40001, "rs1").open(10).ask(10.01, "curl-download-1.1", path="/large")
+    cut.answer(10.02).leaves(40.0)
+    story.request("curl-download-1.1", 10.0, 40.0, Outcome.CLOSED)
+    assert only(story).cause is Cause.STOPPED_IN_HAND
+
+
+def test_answer_that_stops_coming_is_that_of_a_hung_server() -> None:
+    story = Story()
+    story.connection(40001, "rs1").open(10).ask(10.01, "curl-1.1").answer(10.02).leaves(12.0)
+    story.request("curl-1.1", 10.0, 12.0, Outcome.TIMEOUT)
+    found = only(story)
+    assert (found.cause, "did not end its answer" in found.text) == (Cause.SERVER_HUNG, True)
+
+
+@pytest.mark.parametrize(("close", "word"), [("fin", "closed"), ("rst", "reset")])
+def test_request_that_a_close_overtook_before_it_was_written_is_a_close_under_way(
+    close: str, word: str
+) -> None:
+    """The JDK gives a POST up whose connection closes before it is written."""
+    story = Story()
+    kept = story.connection(40001, "rs1").open(5).ask(6.0, "java-1.8").answer(6.01)
+    story.connection(40002, "rs2").open(5).ask(6.0, "java-2.8").answer(6.01).fin(20.0)
+    getattr(kept, close)(20.001)
+    story.request("java-1.9", 20.0, 20.01, Outcome.CLOSED, method="POST")
+    found = only(story)
+    assert (found.cause, found.server, found.attempts) == (Cause.CLOSED_UNDER_WAY, "rs1", 0)
+    assert f"rs1 {word} a kept connection as the request began" in found.text
+
+
+def test_request_of_a_client_whose_connection_stayed_open_is_not_explained_by_anothers() -> None:
+    story = Story()
+    story.connection(40001, "rs1").open(5).ask(6.0, "java-1.8").answer(6.01)
+    story.connection(40002, "rs2").open(5).ask(6.0, "java-2.8").answer(6.01).fin(20.001)
+    story.request("java-1.9", 20.0, 20.01, Outcome.CLOSED, method="POST")
+    assert only(story).cause is Cause.UNEXPLAINED
+
+
+def test_connection_that_a_server_in_service_had_closed_early_is_not_stuck_on_a_stopped_one() -> None:
+    story = Story()
+    story.connection(40001, "rs1").used(5).fin(20.0).ask(20.2, "requests-1.9").bare_rst(20.204)
+    story.request("requests-1.9", 20.2, 20.21, Outcome.RESET, reused=True)
+    found = only(story)
+    assert found.cause is Cause.CLOSED_UNDER_WAY
+    assert "had not noticed" in found.text
+
+
+def test_connection_that_is_closed_before_its_request_is_sent_is_a_close_under_way() -> None:
+    story = Story()
+    story.connection(40001, "rs1").open(20.0).acks(20.005).rst(20.01)
+    story.request("go-1.9", 20.0, 20.02, Outcome.RESET)
+    found = only(story)
+    assert (found.cause, "before a request was sent" in found.text) == (Cause.CLOSED_UNDER_WAY, True)
+
+
+def test_reset_of_a_connection_that_its_server_forgot_when_it_stopped_is_a_stuck_session() -> None:
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20, 22)
+    story.connection(40001, "rs2").used(5).ask(25.0, "node-1.9").bare_rst(25.004)
+    story.request("node-1.9", 25.0, 25.01, Outcome.RESET, reused=True)
+    assert only(story).cause is Cause.STUCK_SESSION
+
+
+def test_every_request_that_met_a_dead_box_is_the_boxs() -> None:
+    story = Story(box_ended=34.0)
+    story.request("curl-1.4", 35.0, 37.0, Outcome.TIMEOUT)  # nothing of it was captured
+    kept = story.connection(40002, "rs1").used(5)
+    kept.ask(33.8, "curl-2.4", to="box").ask(34.1, "curl-2.4", to="box").leaves(35.8)
+    story.request("curl-2.4", 33.8, 35.8, Outcome.TIMEOUT, reused=True)
+    story.connection(40003, "rs1").syn(33.9, to="box").syn(34.9, to="box")
+    story.request("curl-3.4", 33.9, 35.9, Outcome.TIMEOUT)
+    assert [one.cause for one in story.explained()] == [Cause.BOX_DOWN] * 3
+
+
+# Several virtual servers
+
+
+def test_refusal_of_one_virtual_server_with_nobody_bound_is_not_excused_by_another() -> None:
+    story = Story()
+    for server in ("rs1", "rs2", "rs3"):
+        story.fails(server, 30, of="api")
+    story.connection(40001, "rs1", 81).syn(35.0, to="box").box_rst(35.002)
+    story.request("curl@api-1.4", 35.0, 35.01, Outcome.REFUSED)
+    story.connection(40002, "rs1").syn(35.0, to="box").box_rst(35.002)
+    story.request("curl@web-1.4", 35.0, 35.01, Outcome.REFUSED)
+    causes = {one.request.client: one.cause for one in story.explained()}
+    assert causes == {"curl@api-1": Cause.NO_SERVER, "curl@web-1": Cause.UNEXPLAINED}
+
+
+def test_health_window_is_that_of_the_requests_own_virtual_server() -> None:
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20, 40)
+    story.fails("rs2", 33, until=50)
+    story.fails("rs2", 30, until=50, of="api")
+    story.connection(40001, "rs2", 81).syn(27.0).refuse(27.004)
+    story.request("curl@api-3.17", 26.99, 27.01, Outcome.REFUSED)
+    found = only(story)
+    assert (found.cause, found.attempts) == (Cause.HEALTH_WINDOW, 1)
+    assert "still bound it, for 3.0 s more" in found.text
+
+
+# Times in words
+
+
+@pytest.mark.parametrize(("speed", "words"), [(1.0, "for 7.0 s already"), (10.0, "for 7.0 box s already")])
+def test_times_say_whose_they_are_when_a_real_second_is_not_the_boxs(speed: float, words: str) -> None:
+    story = Story(speed=speed)
+    story.loses("rs2", Fact.LISTENING, 20, 40)
+    story.fails("rs2", 33, until=50)
+    story.connection(40001, "rs2").syn(27.0).refuse(27.004)
+    story.request("urllib3-1.3", 26.99, 27.01, Outcome.REFUSED)
+    assert words in only(story).text

@@ -27,4 +27,4 @@ def test_document_is_plain_json_with_the_fields_that_others_rely_on() -> None:
     assert document["deploys"][0]["verdict"] == "exit 0"
     assert document["windows"][0]["waited_s"] == document["windows"][0]["stopped"] - 20.0
     assert document["advice"][0]["wait_s"] == 20.0
-    assert {change["fact"] for change in document["changes"]} == {"health file", "listening", "VIP"}
+    assert {change["fact"] for change in document["changes"]} == {fact.value for fact in story.IN_NAMESPACES}
