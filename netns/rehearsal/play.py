@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from lb.client import BoxError
 from netns import observe
+from netns.clients.order import MAX_TIME_S
 from netns.errors import LabError
 from netns.findings import plural, seconds
 from netns.place import Place, Recorder, Say
@@ -27,7 +28,7 @@ from netns.rehearsal.causes import SLOW_S
 from netns.rehearsal.controls import Controls
 from netns.rehearsal.deploy import Script, environment, surroundings
 from netns.rehearsal.effect import unchanged, unfelt
-from netns.rehearsal.evidence import named
+from netns.rehearsal.evidence import closing, named, under_way
 from netns.rehearsal.fleet import hand_out
 from netns.rehearsal.judge import judge
 from netns.rehearsal.order import Order
@@ -68,6 +69,7 @@ def rehearse(
         playing = _Playing(lab, order, run, say, progress)
         try:
             playing.play()
+            playing.end()
         finally:
             run.finish()
         say("reading the captures")
@@ -91,6 +93,8 @@ class _Playing:
         self._not_back = ""
         self._left_running: list[str] = []
         self._box_ended: float | None = None
+        self._played = 0.0
+        self._closing: frozenset[str] = frozenset()
         self._shown = 0.0
 
     def play(self) -> None:
@@ -118,6 +122,16 @@ class _Playing:
                 self._say(f"{self._box_ended:8.1f} s  the box's daemon has ended: the rehearsal ends here")
         self._loop_after = self._loop()
         self._cpu_after = observe.cpu_waited_s()
+
+    def end(self) -> None:
+        """Look once more at the connections before the clients are told to stop.
+
+        Where the box has ended, the requests that met it have the time to time out first.
+        """
+        if self._box_ended is not None:
+            time.sleep(MAX_TIME_S)
+        self._closing = closing(self._lab)
+        self._played = self._run.now()
 
     def _loop(self) -> Mapping[str, Any]:
         """The box's own account of its event loop; nothing of one that has ended."""
@@ -311,6 +325,9 @@ class _Playing:
 
     def result(self, *, captures: bool) -> Rehearsal:
         run, lab = self._run, self._lab
+        left = under_way(run.requests, lab, run.captures, run.clock, ended=self._played, closed=self._closing)
+        run.requests += left.lost
+        run.figures["requests under way at the end"] = left.unfinished
         missed = sum(seen.dropped for capture in run.captures.values() for seen in capture.counted)
         if missed:
             self._say(f"warning: {missed} packets came too fast to be captured: a loss may go unexplained")
