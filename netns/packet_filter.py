@@ -91,6 +91,12 @@ def comes_from(rule: str, address: str) -> bool:
     return bool(re.search(rf"(saddr|(?<!! )-s) {re.escape(address)}(/32)?(\s|$)", rule))
 
 
+def spares(rule: str, ports: frozenset[int]) -> bool:
+    """Whether it matches one port, and none of these."""
+    found = re.search(r"\b[ds]port (\d+)(?:\s|$)", rule)
+    return found is not None and int(found[1]) not in ports
+
+
 def nft_rules(listing: str) -> Iterator[str]:
     """The rules of `nft list ruleset`: "ip filter INPUT: tcp dport 80 counter drop"."""
     table = chain = ""

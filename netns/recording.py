@@ -109,14 +109,14 @@ class Fact(Enum):
 
     HEALTH_FILE = "health file"
     LISTENING = "listening"
-    """A socket listens on each of its ports."""
+    """A socket takes connections to each of its virtual servers' addresses and ports."""
     VIP = "VIP"
     """All of its VIPs are addresses of its own."""
     CONTAINER = "container"
     """Where nodes are containers: it has one that runs. Without, it has neither network nor VIP."""
     FILTER = "packet filter"
     """No rule of its packet filter drops or refuses packets that did not at first. Rules about the box's own
-    address, which its health checks come from, do not count."""
+    address, which its health checks come from, or about one port of no virtual server do not count."""
     DSR_RULE = "DSCP rule"
     """The rules that put a VIP back by the DSCP are there (netns/topology.py: dsr_ruleset). Only of servers
     that had them at first: another way of doing so can't be watched."""

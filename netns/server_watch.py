@@ -18,7 +18,7 @@ from ipaddress import IPv4Address
 
 from netns.errors import Gone, LabError
 from netns.listeners import Listeners
-from netns.packet_filter import PacketFilter, comes_from, stops
+from netns.packet_filter import PacketFilter, comes_from, spares, stops
 from netns.place import Network, Place
 from netns.recording import Change, Fact
 from netns.topology import Node
@@ -86,14 +86,14 @@ class ServerWatch:
         """Look at the server, from within its network, until that is gone or it is over."""
         files = lab.health_files(server)
         vips = [entry.address for entry in lab.plan.node(server).vips]
-        ports = frozenset(lab.config.ports_of(server))
+        services = [(service.vip, service.port) for service in lab.config.services_of(server)]
         listeners, rules = Listeners(), _Rules(lab, server)
         try:
             while network.there:
                 found = {
                     **rules.facts(),
                     Fact.HEALTH_FILE: all(file.exists() for file in files),
-                    Fact.LISTENING: ports <= listeners.ports(),
+                    Fact.LISTENING: all(port in listeners.ports_at(vip) for vip, port in services),
                     Fact.VIP: all(map(_is_local, vips)),
                 }
                 if Fact.CONTAINER in known:  # it was gone: elsewhere there is nothing to tell
@@ -124,6 +124,7 @@ class _Rules:
         self._filter = PacketFilter()
         self._node = lab.plan.node(server)
         self._checker = str(lab.plan.box.address)
+        self._ports = frozenset(lab.config.ports_of(server))
         first = self._filter.rules()
         self._stopping = self._stopping_clients(first)
         self._had_dsr = _has_dsr_rules(first, self._node)
@@ -139,8 +140,12 @@ class _Rules:
         self._filter.close()
 
     def _stopping_clients(self, rules: frozenset[str]) -> frozenset[str]:
-        """Those that stop packets of others than the box's health checks."""
-        return frozenset(rule for rule in rules if stops(rule) and not comes_from(rule, self._checker))
+        """Those that may stop packets of others than the box's health checks to a virtual server."""
+        return frozenset(
+            rule
+            for rule in rules
+            if stops(rule) and not comes_from(rule, self._checker) and not spares(rule, self._ports)
+        )
 
 
 def _has_dsr_rules(rules: frozenset[str], node: Node) -> bool:

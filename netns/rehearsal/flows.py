@@ -97,6 +97,8 @@ class Attempt:
     """When its connection's SYN first left the client."""
     opens: int
     """How often that was sent; 0 on a connection that was there."""
+    reached: float | None
+    """When it first reached the server."""
     sent: float
     """When it first left the client: the request, or the SYN where it came to no request."""
     arrived: float | None
@@ -265,6 +267,7 @@ class Wire:
             asked=True,
             began=flow.began,
             opens=0 if before else sum(one.opens for one in flow.at(clients)),
+            reached=self._arrival(flow, lambda one: one.opens, until)[0],
             sent=request.time,
             arrived=arrived,
             tries=len(tries),
@@ -307,6 +310,7 @@ class Wire:
             asked=False,
             began=flow.began,
             opens=len(tries),
+            reached=arrived,
             sent=flow.began,
             arrived=arrived,
             tries=len(tries),
@@ -331,6 +335,7 @@ class Wire:
             asked=False,
             began=flow.began,
             opens=0,
+            reached=None,
             sent=closing.time,
             arrived=None,
             tries=0,

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
+from typing import Final
 
 from netns import findings
 from netns.findings import Band, Lack, bands, lacks
 from netns.recording import Fact, Recording
+
+_IN_SERVICE: Final = [fact for fact in Fact if fact is not Fact.FILTER]
 
 
 class History:
@@ -54,9 +57,12 @@ class History:
         return [lack for lack in self._lacks.get(server, ()) if lack.fact is fact]
 
     def out_of_service(self, server: str, time: float, since: float = inf) -> Lack | None:
-        """The first thing that the server lacked at that time, or from `since` on, if any."""
+        """The first thing that the server lacked at that time, or from `since` on, if any.
+
+        A rule of its packet filter may be about anything: it takes no server out by itself.
+        """
         began = min(since, time)
-        found = [lack for fact in Fact if (lack := self.lack_during(server, fact, began, time))]
+        found = [lack for fact in _IN_SERVICE if (lack := self.lack_during(server, fact, began, time))]
         return min(found, key=lambda lack: lack.began, default=None)
 
     @property

@@ -8,8 +8,8 @@ from typing import Final
 from netns.place import Place, Recorder
 from netns.recording import Deploy, Recording
 from netns.rehearsal.advice import advise
-from netns.rehearsal.causes import explain
 from netns.rehearsal.evidence import evidence, places
+from netns.rehearsal.explain import explain
 from netns.rehearsal.history import History
 from netns.rehearsal.result import Rehearsal
 from netns.rehearsal.stops import stops

@@ -64,6 +64,7 @@ def test_rule_that_stops_clients_is_noted_and_one_that_does_not_is_not(watched, 
 
     change("-A", "-p", "tcp", "--dport", "80", "-j", "ACCEPT")
     change("-A", "-s", str(lab.plan.box.address), "-j", verdict)
+    change("-A", "-p", "tcp", "--dport", "22", "-j", verdict)
     for action, holds in (("-A", False), ("-D", True)):
         count, before = len(watch.changes), time.monotonic()
         change(action, *RULE, verdict)

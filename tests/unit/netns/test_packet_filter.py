@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netns.packet_filter import comes_from, legacy_rules, nft_rules, stops
+from netns.packet_filter import comes_from, legacy_rules, nft_rules, spares, stops
 
 NFT = """\
 table ip l4lab_dsr {
@@ -83,3 +83,20 @@ def test_rule_stops_packets_by_its_verdict_and_not_by_its_name(rule: str, stoppi
 )
 def test_rule_about_one_source_is_told_from_one_about_all_others(rule: str, of_the_box: bool) -> None:
     assert comes_from(rule, "10.80.0.2") is of_the_box
+
+
+@pytest.mark.parametrize(
+    ("rule", "spared"),
+    [
+        ("ip filter INPUT: tcp dport 22 counter drop", True),
+        ("filter INPUT: -p tcp -m tcp --dport 22 -j DROP", True),
+        ("filter OUTPUT: -p tcp -m tcp --sport 22 -j DROP", True),
+        ("filter INPUT: -p tcp -m tcp --dport 80 -j DROP", False),
+        ("ip filter INPUT: tcp dport 8080 counter drop", True),
+        ("inet guard input: tcp dport { 22, 80 } drop", False),
+        ("filter INPUT: -p tcp -m tcp --dport 1:1024 -j DROP", False),
+        ("ip filter INPUT: counter drop", False),
+    ],
+)
+def test_rule_about_one_port_spares_all_others(rule: str, spared: bool) -> None:
+    assert spares(rule, frozenset({80})) is spared

@@ -12,7 +12,8 @@ from typing import Any
 from netns.config import LabConfig
 from netns.recording import Change, Deploy, Expectation, Fact, Outcome, Recording, Request
 from netns.rehearsal.advice import advise
-from netns.rehearsal.causes import Explained, explain
+from netns.rehearsal.causes import Explained
+from netns.rehearsal.explain import explain
 from netns.rehearsal.flows import Places, Wire
 from netns.rehearsal.history import History
 from netns.rehearsal.result import Rehearsal

@@ -461,6 +461,22 @@ def test_answer_that_the_filter_drops_is_the_filters() -> None:
     assert only(story).cause is Cause.FILTERED
 
 
+def test_server_that_takes_a_request_is_hung_whatever_rule_its_filter_already_had() -> None:
+    story = Story()
+    story.loses("rs2", Fact.FILTER, 20)
+    story.connection(40001, "rs2").used(5).ask(25.0, "curl-1.4").took(25.003, "curl-1.4").leaves(27.0)
+    story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT, reused=True)
+    assert only(story).cause is Cause.SERVER_HUNG
+
+
+def test_error_of_a_server_in_service_is_its_own_whatever_rule_its_filter_has() -> None:
+    story = Story()
+    story.loses("rs1", Fact.FILTER, 20)
+    story.connection(40001, "rs1").open(25.0).ask(25.01, "curl-1.4").answer(25.02)
+    story.request("curl-1.4", 25.0, 25.03, Outcome.HTTP_ERROR, status=500)
+    assert only(story).cause is Cause.SERVER_ERROR
+
+
 def test_new_connection_that_nothing_stops_and_nobody_takes_waits_for_accept() -> None:
     story = Story()
     asks(story, new=True)
@@ -632,3 +648,32 @@ def test_times_say_whose_they_are_when_a_real_second_is_not_the_boxs(speed: floa
     story.connection(40001, "rs2").syn(27.0).refuse(27.004)
     story.request("urllib3-1.3", 26.99, 27.01, Outcome.REFUSED)
     assert words in only(story).text
+
+
+# Slow, and sent more than once
+
+
+def test_connection_that_arrived_at_once_and_was_taken_late_waited_for_accept() -> None:
+    story = Story()
+    slow = story.connection(40001, "rs2").syn(25.0).syn(26.0).syn_ack(26.004)
+    slow.ask(26.01, "curl-1.1").answer(26.02)
+    story.request("curl-1.1", 25.0, 26.03, Outcome.OK, status=200)
+    found = only(story)
+    assert (found.cause, "accept()" in found.text) == (Cause.SERVER_SLOW, True)
+
+
+def test_connection_whose_first_syn_was_lost_was_slow_on_the_way() -> None:
+    story = Story()
+    slow = story.connection(40001, "rs2").syn(25.0, to="lost").syn(26.0).syn_ack(26.004)
+    slow.ask(26.01, "curl-1.1").answer(26.02)
+    story.request("curl-1.1", 25.0, 26.03, Outcome.OK, status=200)
+    assert only(story).cause is Cause.PATH_SLOW
+
+
+def test_request_that_had_arrived_when_it_was_sent_once_more_was_slow_at_its_server() -> None:
+    story = Story()
+    kept = story.connection(40001, "rs2").used(5).ask(25.0, "curl-1.1").ask(25.3, "curl-1.1")
+    kept.took(25.304, "curl-1.1").answer(26.02)
+    story.request("curl-1.1", 25.0, 26.03, Outcome.OK, status=200)
+    found = only(story)
+    assert (found.cause, "rs2 had it for 1.0 s" in found.text) == (Cause.SERVER_SLOW, True)
