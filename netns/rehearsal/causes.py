@@ -97,7 +97,7 @@ def cause(request: Request, attempt: Attempt, lost: bool, history: History) -> t
         case Fate.UNKNOWN_THERE:
             return _unknown_there(attempt, history)
         case Fate.BOX_REFUSED:
-            if not history.any_bound(attempt.sent, attempt.virtual_server):
+            if history.none_bound(attempt.sent, attempt.virtual_server):
                 return Cause.NO_SERVER, "no server was bound, and the box refused the connection"
             return Cause.UNEXPLAINED, "the box refused the connection though servers were bound"
         case Fate.BOX_RESET:
@@ -139,6 +139,11 @@ def _lack(history: History, attempt: Attempt, *facts: Fact) -> str:
     return ", ".join(f"{_LACKED[lack.fact]} {_since(lack, time, history)}" for lack in found)
 
 
+def _by(span: float, history: History) -> str:
+    """A distance in time, before "before" or "after"."""
+    return "just" if span < JUST_S else history.seconds(span)
+
+
 def _since(lack: Lack, time: float, history: History) -> str:
     """How long it had lasted by then."""
     if time - lack.began < JUST_S:
@@ -149,7 +154,7 @@ def _since(lack: Lack, time: float, history: History) -> str:
 def _window(attempt: Attempt, history: History) -> str:
     """How long the box went on giving the server new connections, for one of those; "" for a kept one."""
     out = history.unbound_after(attempt.server, attempt.sent, attempt.virtual_server)
-    if not attempt.new or out is None:
+    if not attempt.new or out is None or out - attempt.sent < JUST_S:
         return ""
     return f", and the box still bound it, for {history.seconds(out - attempt.sent)} more"
 
@@ -212,27 +217,25 @@ def _unknown_there(attempt: Attempt, history: History) -> tuple[Cause, str]:
 
 
 def _ended_by_server(attempt: Attempt, history: History) -> tuple[Cause, str]:
-    server, arrived, closed, told = attempt.server, attempt.arrived, attempt.closed, attempt.told
+    server, arrived, told = attempt.server, attempt.arrived, attempt.told
+    closed = attempt.ended if attempt.closed is None else attempt.closed
     who = server or "the server"
     how = "closed" if attempt.fate is Fate.CLOSED else "reset"
     if told is not None and told < attempt.sent:
-        before = history.seconds(attempt.sent - told)
+        before = _by(attempt.sent - told, history)
         unseen = attempt.sent - told < UNSEEN_S * history.speed
         if unseen or not history.out_of_service(server, attempt.sent, told):
             notice = "too late for the client to see" if unseen else "and the client had not noticed"
             text = f"{who} {how} the connection {before} before the request left, {notice}"
             return Cause.CLOSED_UNDER_WAY, text
         return Cause.STUCK_SESSION, f"sent over a connection that {who} had closed {before} before"
-    if closed is None:
-        text = f"{how} on {_what(attempt)}, and {server or 'no server'} was not seen to do it"
-        return Cause.UNEXPLAINED, text
     # What a process has read it closes by a FIN, and by a RST what still waits in a socket of the listener's.
     unread = attempt.fate is not Fate.CLOSED or arrived is None or closed - arrived < UNREAD_S * history.speed
     if attempt.new and unread and not attempt.answered and history.lack(server, Fact.LISTENING, closed):
         text = f"a new connection went to {server} as it stopped{_window(attempt, history)}"
         return Cause.HEALTH_WINDOW, text
     if arrived is not None and arrived <= closed:
-        since = f"{history.seconds(closed - arrived)} after {'the request' if attempt.asked else 'it'}"
+        since = f"{_by(closed - arrived, history)} after {'the request' if attempt.asked else 'it'}"
         text = f"{server} {how} {_what(attempt)} {since} had arrived"
         if attempt.answered is not None:
             return Cause.STOPPED_IN_HAND, f"{text}, in the middle of its answer"
@@ -241,7 +244,7 @@ def _ended_by_server(attempt: Attempt, history: History) -> tuple[Cause, str]:
         if closed - arrived < UNREAD_S * history.speed:
             return Cause.CLOSED_UNDER_WAY, f"{text}, before it was read"
         return Cause.STOPPED_IN_HAND, text
-    when = f"{history.seconds(attempt.sent - closed)} before" if closed < attempt.sent else "while"
+    when = f"{_by(attempt.sent - closed, history)} before" if closed < attempt.sent else "while"
     text = f"{who} {how} the connection {when} the request left, and the client could not know"
     return Cause.CLOSED_UNDER_WAY, text
 
@@ -271,7 +274,8 @@ def _ignored(attempt: Attempt, history: History) -> tuple[Cause, str]:
     if attempt.new:
         text = f"{server}'s kernel got a new connection and did not take it: its queue for accept() was full"
         return Cause.SERVER_HUNG, text
-    return Cause.UNEXPLAINED, f"{server}'s kernel got it over {_what(attempt)} and said nothing"
+    text = f"{server}'s kernel got it over {_what(attempt)}, and no word of it left the server"
+    return Cause.UNREACHABLE, text
 
 
 def _taken(request: Request, attempt: Attempt, history: History) -> tuple[Cause, str]:
@@ -301,7 +305,7 @@ def _not_forwarded(attempt: Attempt, history: History) -> tuple[Cause, str]:
         text = f"{_what(attempt)} led to {attempt.server}, and nothing of it arrived there"
         return Cause.UNREACHABLE, text + _window(attempt, history)
     at_box = attempt.fate is Fate.STOPPED_AT_BOX
-    if at_box and attempt.new and not history.any_bound(attempt.sent, attempt.virtual_server):
+    if at_box and attempt.new and history.none_bound(attempt.sent, attempt.virtual_server):
         return Cause.NO_SERVER, "no server was bound, and the box dropped it"
     place = "the box did not forward it" if at_box else "it was lost on the way"
     return Cause.UNEXPLAINED, f"over {_what(attempt)}: {place}"
@@ -314,8 +318,7 @@ def _error(request: Request, attempt: Attempt, history: History) -> tuple[Cause,
     if out is None and bound:
         return Cause.SERVER_ERROR, answer
     if out is not None:
-        since = history.seconds(max(0.0, attempt.sent - out.began))
-        answer = f"{answer}: it was being taken out for {since} already"
+        answer = f"{answer}: it was being taken out {_since(out, attempt.sent, history)}"
     if attempt.new and bound:
         return Cause.HEALTH_WINDOW, answer + _window(attempt, history)
     return Cause.STUCK_SESSION, answer
@@ -337,8 +340,8 @@ def _slow(request: Request, attempt: Attempt, history: History) -> tuple[Cause, 
     cause = max(parts, key=lambda one: parts[one])
     span = history.seconds(min(parts[cause], request.ended - request.started))
     if cause is Cause.SERVER_SLOW and (out := history.out_of_service(attempt.server, attempt.sent)):
-        since = history.seconds(max(0.0, attempt.sent - out.began))
-        text = f"{attempt.server} answered {span} after it had it, being taken out for {since} already"
+        text = f"{attempt.server} answered {span} after it had it, being taken out"
+        text = f"{text} {_since(out, attempt.sent, history)}"
         return (Cause.HEALTH_WINDOW if attempt.new else Cause.STUCK_SESSION), text
     where = {
         Cause.CLIENT_SLOW: "the client was busy with itself",

@@ -81,6 +81,11 @@ class History:
         """Whether any server was."""
         return any(self.bound(server, time, virtual_server) for server in self._of(virtual_server))
 
+    def none_bound(self, time: float, virtual_server: str = "") -> bool:
+        """Whether no server was, give or take what the box's clock and the captures' are apart."""
+        about = (time, time - self._late_s, time + self._late_s)
+        return not all(self.any_bound(one, virtual_server) for one in about if one > 0)
+
     def unbound_after(self, server: str, time: float, virtual_server: str = "") -> float | None:
         """When the box took the server out of the binding list, at that time or later; None for never."""
         return next(

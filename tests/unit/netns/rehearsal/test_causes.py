@@ -228,6 +228,16 @@ def test_refusal_by_the_box_with_nobody_bound_is_no_server() -> None:
     assert only(story).cause is Cause.NO_SERVER
 
 
+def test_refusal_just_before_the_box_says_that_nobody_is_bound_is_no_server() -> None:
+    """Its clock and the captures' are a little apart."""
+    story = Story()
+    for server in ("rs1", "rs2", "rs3"):
+        story.fails(server, 35.03)
+    story.connection(40001, "rs1").syn(35.0, to="box").box_rst(35.002)
+    story.request("curl-1.4", 35.0, 35.01, Outcome.REFUSED)
+    assert only(story).cause is Cause.NO_SERVER
+
+
 def test_drop_by_the_box_with_nobody_bound_is_no_server_and_with_somebody_is_not_explained_away() -> None:
     for bound, cause in ((False, Cause.NO_SERVER), (True, Cause.UNEXPLAINED)):
         story = Story()
@@ -482,6 +492,14 @@ def test_new_connection_that_nothing_stops_and_nobody_takes_waits_for_accept() -
     asks(story, new=True)
     found = only(story)
     assert (found.cause, "accept()" in found.text) == (Cause.SERVER_HUNG, True)
+
+
+def test_request_of_which_no_word_leaves_a_server_that_nothing_stops_found_it_off_the_network() -> None:
+    """Its route to the clients is gone, say."""
+    story = Story()
+    asks(story, new=False)
+    found = only(story)
+    assert (found.cause, found.server) == (Cause.UNREACHABLE, "rs2")
 
 
 def test_request_that_a_filter_dropped_at_first_is_slow_because_of_it() -> None:
