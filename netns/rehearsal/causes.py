@@ -258,8 +258,8 @@ def _obstacle(attempt: Attempt, history: History) -> tuple[Cause, str] | None:
         text = f"{_what(attempt)} led to {attempt.server}, and nothing of it arrived there for"
         return Cause.UNREACHABLE, f"{text} {history.seconds(late)}"
     if why := _lack(history, attempt, Fact.VIP):
-        text = f"{_what(attempt)} led to {attempt.server}, which did not take it: {why}"
-        return Cause.VIP_DOWN, text + _window(attempt, history)
+        text = f"{_what(attempt)} led to {attempt.server}: {why}{_window(attempt, history)}"
+        return Cause.VIP_DOWN, text
     if history.lack(attempt.server, Fact.DSR_RULE, _began(attempt)):
         return _no_dsr_rule(attempt, history, "did not take it for the VIP's")
     return None
@@ -282,6 +282,13 @@ def _taken(request: Request, attempt: Attempt, history: History) -> tuple[Cause,
     if obstacle := _obstacle(attempt, history):
         return obstacle
     server = attempt.server
+    if history.lack_during(server, Fact.CONTAINER, attempt.sent, attempt.until):
+        return Cause.STOPPED_IN_HAND, f"{server}'s container ended when it had taken {_what(attempt)}"
+    if history.lack_during(server, Fact.VIP, attempt.sent, attempt.until):
+        return (
+            Cause.VIP_DOWN,
+            f"{server} took it over {_what(attempt)}, and its VIP went down before it answered",
+        )
     if attempt.answered is not None and request.outcome in (Outcome.CLOSED, Outcome.RESET):
         text = f"{server} closed {_what(attempt)} in the middle of its answer"
         return Cause.STOPPED_IN_HAND, text

@@ -131,6 +131,19 @@ def test_reset_that_leaves_the_box_is_told_from_one_of_a_server() -> None:
     assert (found.cause, found.server) == (Cause.BOX_RESET, "rs2")
 
 
+@pytest.mark.parametrize(
+    ("fact", "cause"), [(Fact.VIP, Cause.VIP_DOWN), (Fact.CONTAINER, Cause.STOPPED_IN_HAND)]
+)
+def test_silence_of_a_server_that_has_taken_the_request_is_what_it_lost_meanwhile(
+    fact: Fact, cause: Cause
+) -> None:
+    story = Story()
+    story.loses("rs2", fact, 25.5, 30)
+    story.connection(40001, "rs2").used(5).ask(25.0, "curl-1.4").took(25.003, "curl-1.4").leaves(27.0)
+    story.request("curl-1.4", 25.0, 27.0, Outcome.TIMEOUT, reused=True)
+    assert only(story).cause is cause
+
+
 @pytest.mark.parametrize("new", [True, False], ids=["new connection", "kept connection"])
 def test_silence_of_a_server_whose_vip_is_down_is_the_vip(new: bool) -> None:
     story = Story()
