@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
+from netns.clients.kinds import KINDS
 from netns.observe import clients_sockets
 from netns.place import Place, Recorder
 from netns.recording import Outcome, Recording, Request
@@ -138,7 +139,7 @@ def under_way(
     ended: float,
     closed: Collection[str],
 ) -> UnderWay:
-    """Those of the clients that name their requests, by the captures.
+    """Those of a run's clients that name their requests, by the captures.
 
     `ended`: when the run did; the clients were told to stop no sooner. `closed`: as `closing` said then.
     What ended within LOGGED_S of that may have ended well, and had no time to be logged.
@@ -153,19 +154,25 @@ def under_way(
             found = where.ends(segment)
             if found is None or segment.time > ended:
                 continue
-            if segment.source == found[0] and segment.is_request and segment.request_id not in logged:
-                asked[segment.request_id] = (found[0], segment)
+            if segment.source == found[0] and segment.is_request:
+                if segment.request_id not in logged and _names_a_client(segment.request_id):
+                    asked[segment.request_id] = (found[0], segment)
             elif segment.source == found[0] and segment.opens:
                 told.pop(found[0], None)
             elif segment.source == found[1] and (segment.fin or segment.rst):
                 told.setdefault(found[0], segment)
-    asked.pop("", None)
     lost = [
         _cut(request, told.get(end), ended)
         for end, request in asked.values()
         if (told[end].time if end in told else request.time if end in closed else inf) < latest
     ]
     return UnderWay(tuple(lost), len(asked) - len(lost))
+
+
+def _names_a_client(request_id: str) -> bool:
+    """Whether a run's client gave it ("curl-3.17", "curl@api-3.17"), and not whoever else asks the VIP."""
+    name = request_id.rpartition(".")[0].rpartition("-")[0]
+    return name.partition("@")[0] in KINDS
 
 
 def _cut(request: Segment, closing: Segment | None, ended: float) -> Request:

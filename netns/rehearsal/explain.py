@@ -26,14 +26,14 @@ def explain(
     """
     suffered = [one for one in requests if one.outcome is not Outcome.OK or is_slow(one, history.speed)]
     attempts = {number: _asked(request, wire, slack_s) for number, request in enumerate(suffered)}
+    found = []
+    for number in [number for number, asked in attempts.items() if not asked]:
+        if never := _never_written(suffered[number], wire, slack_s):
+            found.append(never)
+            del attempts[number]
     for number, opened in _opened(suffered, attempts, wire, slack_s).items():
         attempts[number] = sorted([*attempts[number], *opened], key=lambda one: one.sent)
-    found = []
-    for number, request in enumerate(suffered):
-        if not attempts[number] and (never := _never_written(request, wire, slack_s)):
-            found.append(never)
-        else:
-            found.append(_explained(request, attempts[number], history))
+    found += [_explained(suffered[number], made, history) for number, made in attempts.items()]
     return tuple(sorted(found, key=lambda one: one.request.started))
 
 
@@ -56,8 +56,8 @@ def _opened(
     else is on the wire choose first, and of these the pair nearest in time is made first.
     """
     pairs = []
-    for number, request in enumerate(suffered):
-        done = asked[number]
+    for number, done in asked.items():
+        request = suffered[number]
         if done and (done[-1].fate is Fate.ANSWERED or request.outcome in (Outcome.RESET, Outcome.CLOSED)):
             continue  # its end is that of an attempt that was made
         ports = {request.local_port} if request.local_port and not done else ()
@@ -81,8 +81,10 @@ def _distance(request: Request, attempt: Attempt) -> float:
 
 def _never_written(request: Request, wire: Wire, slack_s: float) -> Explained | None:
     """A request that its client gave up when the connection that it was to go over was closed."""
+    if request.outcome not in (Outcome.RESET, Outcome.CLOSED, Outcome.OTHER):
+        return None
     attempt = wire.closed_idle(request.client, request.started - slack_s, request.ended + slack_s)
-    if request.outcome is Outcome.OK or attempt is None:
+    if attempt is None:
         return None
     if attempt.fate is Fate.BOX_RESET:
         cause, text = Cause.BOX_RESET, f"the box reset its connection to {attempt.server}"

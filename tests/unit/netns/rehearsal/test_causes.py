@@ -597,6 +597,17 @@ def test_request_that_a_close_overtook_before_it_was_written_is_a_close_under_wa
     assert f"rs1 {word} a kept connection as the request began" in found.text
 
 
+def test_request_that_was_never_written_is_not_taken_for_anothers_connection() -> None:
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 19)
+    story.connection(40001, "rs1").open(5).ask(6.0, "java-1.8").answer(6.01).fin(20.001)
+    story.request("java-1.9", 20.0, 20.01, Outcome.CLOSED, method="POST")
+    story.connection(40002, "rs2").syn(20.0).refuse(20.004)
+    story.request("java-2.9", 20.0, 20.03, Outcome.REFUSED)
+    causes = {one.request.client: one.cause for one in story.explained()}
+    assert causes == {"java-1": Cause.CLOSED_UNDER_WAY, "java-2": Cause.HEALTH_WINDOW}
+
+
 def test_request_of_a_client_whose_connection_stayed_open_is_not_explained_by_anothers() -> None:
     story = Story()
     story.connection(40001, "rs1").open(5).ask(6.0, "java-1.8").answer(6.01)

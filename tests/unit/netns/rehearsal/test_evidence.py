@@ -102,3 +102,9 @@ def test_close_of_an_earlier_connection_from_the_port_is_not_that_of_the_request
 def test_what_comes_after_the_end_of_the_run_is_not_of_it(tmp_path: Path) -> None:
     assert under(tmp_path, [(1, asks("curl-1.1")), (10.1, server("FA"))]) == UnderWay((), 1)
     assert under(tmp_path, [(10.1, asks("curl-1.1"))]) == UnderWay((), 0)
+
+
+def test_what_somebody_else_asks_is_none_of_the_runs_requests(tmp_path: Path) -> None:
+    others = [asks("x=1.5"), asks("page-2.1", path="/"), asks("", path="/")]
+    assert under(tmp_path, [(1, other) for other in others]) == UnderWay((), 0)
+    assert under(tmp_path, [(1, asks("curl@api-3.17"))]) == UnderWay((), 1)
