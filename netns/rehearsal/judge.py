@@ -10,10 +10,11 @@ from netns.recording import Deploy, Recording
 from netns.rehearsal.advice import advise
 from netns.rehearsal.evidence import evidence, places
 from netns.rehearsal.explain import explain
+from netns.rehearsal.facts import Facts
 from netns.rehearsal.history import History
 from netns.rehearsal.result import Rehearsal
 from netns.rehearsal.stops import stops
-from netns.rehearsal.window import window
+from netns.rehearsal.window import windows
 from netns.run_clock import RunClock
 
 LATE_S: Final = 0.25
@@ -33,16 +34,13 @@ def judge(
     slack_s = LATE_S * recording.speed
     history = History(recording, late_s=slack_s, box_ended=box_ended)
     found = explain(recording.requests, evidence(lab, recording, captures, clock), history, slack_s=slack_s)
-    servers = recording.servers
-    windows = [
-        one for server in servers if (one := window(server, recording, history, lab.config)) is not None
-    ]
-    seen = stops(
+    seen = windows(recording, lab.config)
+    stopped = stops(
         recording,
-        {server: lab.kind(server).name for server in servers},
+        {server: lab.kind(server).name for server in recording.servers},
         {name: capture.path for name, capture in captures.items()},
         places(lab),
         clock,
     )
-    advice = advise(found, windows, history, lab.config)
-    return Rehearsal(recording, tuple(deploys), found, tuple(windows), seen, advice)
+    advice = advise(found, Facts(recording, seen, deploys, lab.config, box_ended))
+    return Rehearsal(recording, tuple(deploys), found, seen, stopped, advice)

@@ -1,31 +1,57 @@
-"""A server's way out of service and back, as it was measured, and the wait that would have kept it harmless.
+"""A server's way out of service and back, as it was seen, and the wait that would have kept it harmless.
 
 Between the moment a server begins to fail its check and the moment the box takes it out of the binding list,
-new flows go to it: the health window (SPEC §4). A deploy that stops the server inside of it loses them. Pure.
+new flows go to it: the health window (SPEC §4). A deploy that stops the server within it loses them. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import takewhile
+from math import inf
+from typing import Final
 
 from netns.config import LabConfig, LabVirtualServer
 from netns.recording import Fact, Recording
-from netns.rehearsal.history import History
+from netns.rehearsal.outage import Check, Outage, checks, lost_facts, outages
+
+TOLD: Final = "web server told to stop"
+"""How the step begins that tells a web server to stop (netns/run.py)."""
+
+SAME_S: Final = 0.001
+"""Box seconds within which a check and the change of state that it causes are one moment."""
+
+
+class Sign(StrEnum):
+    """How it is known when a server began to fail its check."""
+
+    HEALTH_FILE = "health file"
+    """Its health file went."""
+    TOLD = "told to stop"
+    """It was told to stop, and answered its next check with a wrong status."""
+    STOP = "stop"
+    """It took no connections any more."""
+    CHECK = "check"
+    """By its last good check: nothing else was seen before the first that failed."""
+    BOX = "box"
+    """No check failed: an administrator took it out, or it was removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One server's, in one run; times are the run's, None for what did not happen."""
+    """One outage of one server in one virtual server; times are the run's, None for what did not happen."""
 
     server: str
+    virtual_server: str
     failing: float
-    """When it began to fail its check: its health file went, or nothing listened, or its VIP was down. Where
-    the box had found it FAILED before any of these, its last good check."""
+    """When it began to fail its check. Where none failed, when it took no connections any more, or the box
+    took it out."""
+    sign: Sign
     health_off: float | None
     stopped: float | None
-    """When it stopped taking connections: nothing listened, or its VIP was down."""
+    """When it stopped taking connections: nothing listened, its VIP was down, or its container was gone."""
     unbound: float | None
     """When the box took it out of the binding list."""
     restarted: float | None
@@ -36,14 +62,23 @@ class Window:
     """From `failing` until the box had, or would have, taken it out: a wait that long loses nothing here."""
     measured: bool
     """The box did take it out; else `needed_s` is from its next check and the health check's settings."""
-
+    failed_check: str = ""
+    """What the first check that failed saw: "404", "refused"; "" when none failed."""
+    failed_check_at: float | None = None
+    passed: int = 0
+    """Checks that began after its health file went, and before it stopped, and passed all the same."""
     together: tuple[str, ...] = ()
-    """The other servers that were out of service at the same time."""
+    """Other servers of the virtual server that took no connections, or no new flows, at the same time."""
 
     @property
     def waited_s(self) -> float | None:
         """How long the deploy left it serving after it began to fail its check; None if it never stopped."""
-        return None if self.stopped is None else self.stopped - self.failing
+        return None if self.stopped is None else max(0.0, self.stopped - self.failing)
+
+    @property
+    def out_from(self) -> float | None:
+        """When it first took no connections, or no new flows; None when neither happened."""
+        return min((one for one in (self.stopped, self.unbound) if one is not None), default=None)
 
 
 def worst_s(service: LabVirtualServer) -> float:
@@ -58,56 +93,143 @@ def misses(service: LabVirtualServer) -> int:
     return 1 if immediate else check.retries + 1
 
 
-def window(server: str, recording: Recording, history: History, config: LabConfig) -> Window | None:
-    """The server's first way out of service; None when it never began one."""
-    health = history.lacks(server, Fact.HEALTH_FILE)
-    stops = sorted(
-        (*history.lacks(server, Fact.LISTENING), *history.lacks(server, Fact.VIP)), key=lambda one: one.began
+def windows(recording: Recording, config: LabConfig) -> tuple[Window, ...]:
+    """Each time that each server went out of service, for each virtual server it is behind, oldest first."""
+    found = [
+        (one, outage.ended)
+        for server in recording.servers
+        for service in config.services_of(server)
+        for outage in outages(recording, server, service)
+        if (one := _window(server, service, outage, recording)) is not None
+    ]
+    return tuple(
+        replace(one, together=tuple(_together(one, ended, found, recording.servers)))
+        for one, ended in sorted(found, key=lambda pair: pair[0].failing)
     )
-    service = config.services_of(server)[0]
-    counts = [*health, *stops] if service.health_check.kind == "l7" else stops
-    failing = min((one.began for one in counts), default=None)
+
+
+def _together(
+    one: Window, ended: float, found: Sequence[tuple[Window, float]], servers: Sequence[str]
+) -> Iterator[str]:
+    began = one.out_from
+    theirs = {
+        other.server
+        for other, until in found
+        if other.virtual_server == one.virtual_server
+        and began is not None
+        and other.out_from is not None
+        and other.out_from < ended
+        and began < until
+    }
+    return (server for server in servers if server in theirs and server != one.server)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failing:
+    at: float
+    sign: Sign
+    first: Check | None
+    """The first check that failed."""
+
+
+def _window(server: str, service: LabVirtualServer, outage: Outage, recording: Recording) -> Window | None:
+    """None when nothing came of it: a health file that went without the check's noticing."""
+    seen = checks(recording, server, service)
+    failing = _failing(server, service, outage, seen, recording)
     if failing is None:
         return None
-    stop = stops[0] if stops else None
-    out = next((band for band in history.bands(server) if not band.bound and band.ended > failing), None)
-    if out is not None and out.started < failing:
-        # Its checks failed before it lacked anything: from some moment on after its last good one.
-        good = (event["at"] for event in _checks(recording.events, server, service.name) if _well(event))
-        failing = max((at for at in good if at < out.started), default=out.started)
-    unbound = out.started if out is not None else None
-    needed_s = unbound - failing if unbound is not None else _computed(server, failing, recording, service)
-    back = next(
-        (band for band in history.bands(server) if band.bound and out and band.started >= out.ended), None
-    )
+    stops, first = outage.stops, failing.first
+    files = [
+        lack.began
+        for lack in lost_facts(recording, server)
+        if lack.fact is Fact.HEALTH_FILE and lack.began <= outage.ended and lack.ended >= outage.began
+    ]
+    health_off = min(files, default=None)
+    stopped = stops[0].began if stops else None
+    unbound = outage.unbound[0].started if outage.unbound else None
+    until = min(failing.at if stopped is None else stopped, first.began if first else inf)
     return Window(
         server=server,
-        failing=failing,
-        health_off=health[0].began if health else None,
-        stopped=stop.began if stop else None,
+        virtual_server=service.name,
+        failing=failing.at,
+        sign=failing.sign,
+        health_off=health_off,
+        stopped=stopped,
         unbound=unbound,
-        restarted=stop.ended if stop and stop.ended < recording.ended else None,
-        bound=back.started if back else None,
-        needed_s=needed_s,
+        restarted=_past(max((stop.ended for stop in stops), default=inf), recording),
+        bound=_past(outage.unbound[-1].ended if outage.unbound else inf, recording),
+        needed_s=_computed(failing, seen, service) if unbound is None else max(0.0, unbound - failing.at),
         measured=unbound is not None,
+        failed_check=first.said if first else "",
+        failed_check_at=first.ended if first else None,
+        passed=0
+        if health_off is None
+        else sum(check.passed and check.began > health_off and check.ended <= until for check in seen),
     )
 
 
-def _computed(server: str, failing: float, recording: Recording, service: LabVirtualServer) -> float:
-    """From the server's next check, which would have been the first miss; a retry takes an interval more."""
+def _past(time: float, recording: Recording) -> float | None:
+    return time if time < recording.ended else None
+
+
+def _failing(
+    server: str, service: LabVirtualServer, outage: Outage, seen: Sequence[Check], recording: Recording
+) -> _Failing | None:
+    """When the server began to fail its check, and how that is known.
+
+    The first event that may be the reason, of those after which no check passed.
+    """
+    until = outage.unbound[0].started if outage.unbound else outage.ended + service.health_check.timeout_s
+    known = [check for check in seen if check.ended <= until + SAME_S]
+    run = _failed_run(known, outage)
+    first = run[0] if run else None
+    before = [check for check in known if check.passed and (first is None or check.ended < first.ended)]
+    reasons = [
+        (lack.began, Sign.HEALTH_FILE if lack.fact is Fact.HEALTH_FILE else Sign.STOP)
+        for lack in outage.lacks
+        if lack.fact is Fact.HEALTH_FILE or first is None or not first.wrong_status
+    ]
+    if first is not None and first.wrong_status:
+        reasons += [(time, Sign.TOLD) for time in _told(recording, server)]
+    latest = until if first is None else first.ended
+    holding = [
+        (at, sign) for at, sign in reasons if at <= latest and not any(check.began > at for check in before)
+    ]
+    if holding:
+        return _Failing(*min(holding), first)
+    if first is not None:
+        good = max((check.ended for check in before), default=first.began)
+        return _Failing(good, Sign.CHECK, first)
+    ways = [(lack.began, Sign.STOP) for lack in outage.stops]
+    ways += [(band.started, Sign.BOX) for band in outage.unbound]
+    return _Failing(*min(ways), None) if ways else None
+
+
+def _failed_run(known: Sequence[Check], outage: Outage) -> list[Check]:
+    """The checks that failed in a row and belong to the outage, oldest first."""
+    if outage.unbound:
+        last = len(known) - 1
+    else:
+        earlier = [number for number, check in enumerate(known) if check.ended <= outage.began]
+        later = [
+            number for number, check in enumerate(known) if check.ended > outage.began and not check.passed
+        ]
+        last = earlier[-1] if earlier and not known[earlier[-1]].passed else min(later, default=-1)
+    return list(takewhile(lambda check: not check.passed, reversed(known[: last + 1])))[::-1]
+
+
+def _told(recording: Recording, server: str) -> list[float]:
+    return [step.time for step in recording.steps if step.node == server and step.text.startswith(TOLD)]
+
+
+def _computed(failing: _Failing, seen: Sequence[Check], service: LabVirtualServer) -> float:
+    """From the first miss, seen or expected by the interval; each retry takes an interval more."""
     check = service.health_check
-    later = (one["at"] for one in _checks(recording.events, server, service.name) if one["at"] >= failing)
-    following = float(min(later, default=failing + check.interval_s))
-    return following - failing + (misses(service) - 1) * check.interval_s
-
-
-def _checks(events: Iterable[dict[str, Any]], server: str, service: str) -> Iterable[dict[str, Any]]:
-    return (
-        event
-        for event in events
-        if event["kind"] == "probe" and event["server"] == server and event["virtual_server"] == service
-    )
-
-
-def _well(event: Mapping[str, Any]) -> bool:
-    return bool(event["outcome"] == "success")
+    answers = failing.first.wrong_status if failing.first else failing.sign is Sign.HEALTH_FILE
+    count = misses(service) if answers else check.retries + 1
+    if failing.first is not None:
+        miss = failing.first.ended
+    else:
+        earlier = max((one.began for one in seen if one.began < failing.at), default=failing.at)
+        miss = min((one.ended for one in seen if one.began >= failing.at), default=earlier + check.interval_s)
+    return max(0.0, miss - failing.at) + (count - 1) * check.interval_s

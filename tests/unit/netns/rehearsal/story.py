@@ -10,14 +10,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from netns.config import LabConfig
-from netns.recording import Change, Deploy, Expectation, Fact, Outcome, Recording, Request
+from netns.recording import Change, Deploy, Expectation, Fact, Outcome, Recording, Request, Step
 from netns.rehearsal.advice import advise
 from netns.rehearsal.causes import Explained
 from netns.rehearsal.explain import explain
+from netns.rehearsal.facts import Facts
 from netns.rehearsal.flows import Places, Wire
 from netns.rehearsal.history import History
 from netns.rehearsal.result import Rehearsal
-from netns.rehearsal.window import window
+from netns.rehearsal.window import windows
 from netns.wire import ACK, FIN, KEPT, RST, SYN, Segment, Unreachable
 
 HOP = 0.001
@@ -179,6 +180,7 @@ class Story:
     requests: list[Request] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
     box_ended: float | None = None
 
     def __post_init__(self) -> None:
@@ -229,7 +231,12 @@ class Story:
 
     def probe(self, server: str, at: float, detail: str) -> None:
         event = {"kind": "probe", "server": server, "virtual_server": "web", "detail": detail, "at": at}
-        self.events.append({**event, "outcome": "success" if detail == "200" else "failure"})
+        outcome = {"200": "success", "connected": "success"}.get(detail)
+        self.events.append({**event, "outcome": outcome or ("bad_status" if detail.isdigit() else "miss")})
+
+    def told_to_stop(self, server: str, at: float, how: str) -> None:
+        """`how` as netns/run.py has it: "graceful: QUIT"."""
+        self.steps.append(Step(at, f"web server told to stop ({how})", server))
 
     def loses(self, server: str, fact: Fact, began: float, ended: float | None = None) -> None:
         self.changes.append(Change(began, server, fact, holds=False))
@@ -252,7 +259,7 @@ class Story:
             ended=self.ended,
             servers=tuple(ADDRESS),
             settings={"virtual_server": [{"name": name} for name in PLACES.services.values()]},
-            steps=(),
+            steps=tuple(self.steps),
             events=tuple(sorted(self.events, key=lambda event: float(event["at"]))),
             requests=tuple(self.requests),
             samples=(),
@@ -265,9 +272,8 @@ class Story:
 
     def rehearsal(self, *deploys: Deploy) -> Rehearsal:
         """What a rehearsal of this run would give."""
-        recording, history, explained = self.recording(), self.history(), self.explained()
-        found = [window(server, recording, history, CONFIG) for server in ADDRESS]
-        windows = tuple(one for one in found if one is not None)
+        recording, explained = self.recording(), self.explained()
+        found = windows(recording, CONFIG)
         lost = Expectation(
             "no request is lost", recording.lost == 0, f"{recording.lost} of {len(self.requests)}"
         )
@@ -275,9 +281,9 @@ class Story:
             replace(recording, expectations=(lost,)),
             deploys,
             explained,
-            windows,
+            found,
             (),
-            advise(explained, windows, history, CONFIG),
+            advise(explained, Facts(recording, found, deploys, CONFIG, self.box_ended)),
         )
 
     def explained(self) -> tuple[Explained, ...]:

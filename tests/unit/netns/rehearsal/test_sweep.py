@@ -10,7 +10,7 @@ from lb.config import ConfigError
 from netns.config import LabConfig, with_settings
 from netns.rehearsal.sweep import Combination, Repetition, Sweep, phases, sentence, variations
 from netns.rehearsal.verdict import Verdict
-from netns.rehearsal.window import Window
+from netns.rehearsal.window import Sign, Window
 
 
 def repetition(phase_s: float, needed_s: float, waited_s: float, *, measured: bool = True) -> Repetition:
@@ -18,7 +18,9 @@ def repetition(phase_s: float, needed_s: float, waited_s: float, *, measured: bo
     lost = 0 if waited_s >= needed_s else 5
     one = Window(
         server="rs1",
+        virtual_server="web",
         failing=10.0,
+        sign=Sign.HEALTH_FILE,
         health_off=10.0,
         stopped=10.0 + waited_s,
         unbound=10.0 + needed_s if measured else None,
