@@ -85,6 +85,13 @@ class Node:
             settings.append((f"net/ipv4/conf/{name}/send_redirects", "0"))
             # No VIP is IPv6: keep router solicitations and the like out of the captures.
             settings.append((f"net/ipv6/conf/{name}/disable_ipv6", "1"))
+        if self.role is Role.ROUTER:
+            # The router's own "fragmentation needed" for a VIP returns from the box on its way to the server.
+            settings += [
+                (f"net/ipv4/conf/{interface.name}/accept_local", "1")
+                for interface in self.interfaces
+                if interface.peer == "box"
+            ]
         return tuple(settings)
 
 

@@ -94,6 +94,16 @@ def test_only_router_and_box_forward_and_no_interface_redirects_or_filters_by_re
             assert settings[f"net/ipv4/conf/{name}/send_redirects"] == "0"
 
 
+def test_only_the_router_accepts_its_own_packets_back_and_only_from_the_box() -> None:
+    accepting = {
+        (node.name, path)
+        for node in plan(lab()).nodes
+        for path, value in node.sysctls
+        if path.endswith("/accept_local") and value == "1"
+    }
+    assert accepting == {("router", "net/ipv4/conf/box/accept_local")}
+
+
 def test_dsr_rule_matches_before_it_rewrites_and_clears_the_dscp() -> None:
     node = plan(lab(virtual_server=TWO_VIPS)).node("rs2")
     assert dsr_ruleset(node) == (
