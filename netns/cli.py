@@ -20,6 +20,7 @@ import click
 from netns.clients_cli import clients
 from netns.docker.cli import docker
 from netns.errors import LabError
+from netns.options import delay_option
 from netns.rehearse_cli import rehearse
 from netns.scenario_cli import scenario
 from netns.web_cli import web
@@ -94,17 +95,20 @@ main.add_command(docker)
 )
 @name_option
 @click.option("--speed", type=float, help="Divides every time of the box, 1 to 100.")
+@delay_option
 @click.option(
     "--no-wait", is_flag=True, help="Return when the box answers; do not wait until servers are bound."
 )
-def up(file: Path | None, name: str | None, speed: float | None, no_wait: bool) -> None:
+def up(
+    file: Path | None, name: str | None, speed: float | None, delay_ms: float | None, no_wait: bool
+) -> None:
     """Make the lab and wait until every server is bound."""
     from lb.config import ConfigError
     from netns import lifecycle
     from netns.config import load
 
     try:
-        lifecycle.up(load(file, name=name, speed=speed), wait=not no_wait, say=say)
+        lifecycle.up(load(file, name=name, speed=speed, delay_ms=delay_ms), wait=not no_wait, say=say)
     except ConfigError as error:
         say(str(error))
         click.get_current_context().exit(BAD_CONFIG)
@@ -314,7 +318,8 @@ def _print_status(status: Status) -> None:
         console.print(table)
         console.print()
 
-    console.print(f"lab {status.name}, speed {status.speed:g}, API {status.api}\n")
+    delayed = f", clients' round trips {status.delay_ms:g} ms longer" if status.delay_ms else ""
+    console.print(f"lab {status.name}, speed {status.speed:g}{delayed}, API {status.api}\n")
     show(
         "Nodes",
         ["node", "namespace", "interfaces", "routes"],

@@ -189,6 +189,13 @@ class LabConfig(Strict):
         True,
         description="false: packets look as on a wire, with their own checksums and at most one MTU long",
     )
+    delay_ms: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="what a client's link adds to a round trip, half of it each way, in real milliseconds",
+    )
     server: tuple[Server, ...] = Field(
         tuple(Server(name=f"rs{number}") for number in (1, 2, 3)), min_length=1
     )
@@ -275,8 +282,14 @@ class LabConfig(Strict):
         return parse(BoxConfig, document, source)
 
 
-def load(path: Path | None, *, name: str | None = None, speed: float | None = None) -> LabConfig:
-    """The lab of `path` (none: the default lab), with `name` and `speed` put over it; raises ConfigError."""
+def load(
+    path: Path | None,
+    *,
+    name: str | None = None,
+    speed: float | None = None,
+    delay_ms: float | None = None,
+) -> LabConfig:
+    """The lab of `path` (None: the default lab), its values replaced by those given; raises ConfigError."""
     document: dict[str, Any] = {}
     source = "the default lab"
     if path is not None:
@@ -287,7 +300,8 @@ def load(path: Path | None, *, name: str | None = None, speed: float | None = No
             raise ConfigError(source, [f"can't be read: {error.strerror}"]) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(source, [f"is not TOML: {error}"]) from error
-    document.update({key: value for key, value in (("name", name), ("speed", speed)) if value is not None})
+    given = {"name": name, "speed": speed, "delay_ms": delay_ms}
+    document.update({key: value for key, value in given.items() if value is not None})
     config = parse(LabConfig, document, source)
     config.box_config(source)
     return _placed(config, path.parent.resolve() if path is not None else Path.cwd())

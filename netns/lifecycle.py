@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lb.config import parse
-from netns import apply, box, process, state, web
+from netns import apply, box, delay, process, state, web
 from netns.config import LabConfig, load, with_settings
 from netns.errors import LabError, MissingError
 from netns.lab import Lab
@@ -175,6 +175,8 @@ def _make(config: LabConfig, asked: LabConfig, say: Say) -> None:
         directory.mkdir(mode=0o755)
         say(f"making {len(network.nodes)} namespaces {config.name}-…")
         apply.build(network, ledger, offload=config.offload)
+        if config.delay_ms:
+            delay.start(network, config.delay_ms, directory, partial(ledger.process, delay.ROLE))
         say("starting the web servers and the box")
         for node in network.servers:
             served = web.of(config, node.name, directory / node.name)

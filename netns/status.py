@@ -43,6 +43,8 @@ class Status:
     name: str
     ready: bool
     speed: float
+    delay_ms: float
+    """What a client's link adds to a round trip."""
     nodes: tuple[dict[str, Any], ...]
     virtual_servers: tuple[dict[str, Any], ...]
     servers: tuple[ServerStatus, ...]
@@ -84,6 +86,7 @@ def look(made: State) -> Status:
         name=made.name,
         ready=made.ready,
         speed=lab.config.speed,
+        delay_ms=lab.config.delay_ms,
         nodes=tuple(_node(node, there[node.name]) for node in lab.plan.nodes),
         virtual_servers=tuple(
             {

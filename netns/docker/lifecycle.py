@@ -202,6 +202,8 @@ def _refuse(config: LabConfig) -> None:
     for server in config.server:
         if server.command is not None or server.web not in (None, "nginx"):
             raise LabError(f"server {server.name!r}: in a container the web server is nginx, for now")
+    if config.delay_ms:
+        raise LabError(f"delay_ms = {config.delay_ms:g}: containers' links have no delay, for now")
     if config.subnet.prefixlen > 16:
         raise LabError(f"subnet {config.subnet} is too small: in containers it is a /16 or larger")
 

@@ -80,11 +80,19 @@ def alive_in(namespaces: set[int]) -> list[str]:
 
 def packets(path: Path) -> list[tuple[str, IP]]:
     """The IPv4 packets of a capture in the order of time, each with the interface it was seen on."""
+    return [(point, packet) for _, point, packet in timed_packets(path)]
+
+
+def timed_packets(path: Path) -> list[tuple[float, str, IP]]:
+    """The same, each with its time: seconds since the epoch."""
     with RawPcapNgReader(str(path)) as reader:
         found = [
-            ((meta.tshigh << 32) + meta.tslow, meta.ifname.decode(), Ether(data)) for data, meta in reader
+            (((meta.tshigh << 32) + meta.tslow) / meta.tsresol, meta.ifname.decode(), Ether(data))
+            for data, meta in reader
         ]
-    return [(point, frame[IP]) for _, point, frame in sorted(found, key=lambda one: one[0]) if IP in frame]
+    return [
+        (at, point, frame[IP]) for at, point, frame in sorted(found, key=lambda one: one[0]) if IP in frame
+    ]
 
 
 def row(lab: Lab, server: str) -> dict[str, Any]:

@@ -56,6 +56,15 @@ def test_name_and_speed_given_go_over_those_of_the_file(tmp_path: Path) -> None:
     assert (config.name, config.box_config().name, config.box_config().speed) == ("green", "green", 30)
 
 
+def test_delay_given_replaces_the_files_and_0_given_takes_it_away(tmp_path: Path) -> None:
+    file = tmp_path / "lab.toml"
+    file.write_text("delay_ms = 5\n")
+    assert load(file).delay_ms == 5
+    assert load(file, delay_ms=0.5).delay_ms == 0.5
+    assert load(file, delay_ms=0).delay_ms == 0
+    assert load(None).delay_ms == 0
+
+
 def test_settings_of_the_box_and_of_virtual_servers_go_through(tmp_path: Path) -> None:
     text = f"""
 [box.sessions]
@@ -88,6 +97,9 @@ def test_configuration_survives_its_own_json() -> None:
     [
         ("clients = 0", "clients = 0: input should be greater than or equal to 1"),
         ("speed = 101", "speed = 101: input should be less than or equal to 100"),
+        ("delay_ms = -1", "delay_ms = -1: input should be greater than or equal to 0"),
+        ("delay_ms = 2000", "delay_ms = 2000: input should be less than or equal to 1000"),
+        ("delay_ms = nan", "delay_ms = nan: input should be"),
         ("spede = 3", "spede: unknown key"),
         ('[[server]]\nname = "router"', "server[0].name: 'router' is taken"),
         ('[[server]]\nname = "client7"', "server[0].name: 'client7' is taken"),
