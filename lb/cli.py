@@ -160,8 +160,9 @@ def check(config: Path, as_json: bool) -> None:
     if as_json:
         return _print_json(found.model_dump(mode="json"))
     from lb import show
+    from lb.terminal import console
 
-    return show.configuration(show.console(), found)
+    return show.configuration(console(), found)
 
 
 @cli.group(name="show")
@@ -181,8 +182,9 @@ def _print_servers(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         return _print_json({"servers": rows})
     from lb import show
+    from lb.terminal import console
 
-    return show.servers(show.console(), rows)
+    return show.servers(console(), rows)
 
 
 @show_.command(name="sessions")
@@ -199,8 +201,9 @@ def show_sessions(limit: int, as_json: bool, **filters: str | None) -> None:
     if as_json:
         return _print_json({"sessions": rows})
     from lb import show
+    from lb.terminal import console
 
-    return show.sessions(show.console(), rows)
+    return show.sessions(console(), rows)
 
 
 @show_.command(name="stats")
@@ -212,8 +215,9 @@ def show_stats(as_json: bool) -> None:
     if as_json:
         return _print_json(found)
     from lb import show
+    from lb.terminal import console
 
-    return show.stats(show.console(), found)
+    return show.stats(console(), found)
 
 
 @cli.group()
@@ -324,8 +328,9 @@ def _print_number(what: str, number: int, as_json: bool) -> None:
 def events(follow: bool, since: int | None, kinds: tuple[str, ...], as_json: bool) -> None:
     """What happened: states of servers, health checks, sessions. JSON is one object a line."""
     from lb import show
+    from lb.terminal import console
 
-    out = show.console()
+    out = console()
     with connected() as box:
         for event in box.events(since=since, follow=follow):
             if kinds and event["kind"] not in (*kinds, "missed"):
@@ -350,8 +355,9 @@ def explain(client: str, vip: str | None, as_json: bool) -> None:
     if as_json:
         return _print_json(found)
     from lb import show
+    from lb.terminal import console
 
-    return show.explanation(show.console(), found)
+    return show.explanation(console(), found)
 
 
 def main() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -26,13 +24,6 @@ STATE_STYLES: Final = {
 }
 
 _WIDE: Final = 110
-_UNBOUNDED: Final = 250
-
-
-def console() -> Console:
-    """On stdout. What is piped somewhere is not cut at 80 columns."""
-    bounded = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, width=None if bounded else _UNBOUNDED)
 
 
 def servers(out: Console, rows: Sequence[Json]) -> None:

@@ -306,10 +306,11 @@ def _address(text: str | None) -> IPv4Address | None:
 
 
 def _print_status(status: Status) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from lb.terminal import console as on_stdout
+
+    console = on_stdout()
 
     def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)

@@ -310,11 +310,10 @@ def _write(write: Callable[[], object]) -> bool:
 
 
 def _render(show: Callable[[Any, Any], None]) -> None:
-    from rich.console import Console
-
+    from lb.terminal import console
     from netns import verdict
 
-    show(verdict, Console(highlight=False, soft_wrap=True))
+    show(verdict, console())
 
 
 @contextmanager

@@ -155,11 +155,10 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _show(recording: Recording) -> None:
-    from rich.console import Console
-
+    from lb.terminal import console
     from netns import timeline
 
-    timeline.render(recording, Console(highlight=False))
+    timeline.render(recording, console())
 
 
 def _write(recording: Recording, directory: Path) -> None:

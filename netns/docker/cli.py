@@ -11,9 +11,6 @@ import click
 if TYPE_CHECKING:
     from netns.docker.status import Status
 
-WIDE = 160
-"""Columns of a table that goes to no terminal."""
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -88,12 +85,13 @@ def status(project: str | None, as_json: bool) -> None:
 
 
 def _print(found: Status) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from lb.terminal import console
 
     table = Table(box=None, pad_edge=False)
     for title in ("server", "container", "Docker says", "VIP", "address", "network", "box says", "sessions"):
-        table.add_column(title, no_wrap=True)
+        table.add_column(title, overflow="fold")
     for one in found.servers:
         row = one.box or {"state": "-", "sessions": "-"}
         table.add_row(
@@ -106,5 +104,4 @@ def _print(found: Status) -> None:
             row["state"],
             str(row["sessions"]),
         )
-    console = Console(highlight=False)
-    console.print(table, width=None if console.is_terminal else WIDE, crop=False)
+    console().print(table)
