@@ -220,7 +220,7 @@ class BoxConfig(Strict):
     sessions: Sessions = Sessions()
     events: Events = Events()
     log: Log = Log()
-    virtual_server: tuple[VirtualServer, ...] = Field(min_length=1)
+    virtual_server: tuple[VirtualServer, ...] = Field(description="[] for those that come by the API")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -58,7 +58,7 @@ def run(path: Path) -> int:
     try:
         config = configuration.load(path)
         log.set_up(config.log.level, config.log.format)
-        families = {virtual.address.version for virtual in config.virtual_server}
+        families = {virtual.address.version for virtual in config.virtual_server} or {4}
         preflight.check(families)
         for warning in config.warnings() + preflight.warnings(families):
             _log.warning(warning)

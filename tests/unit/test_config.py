@@ -280,11 +280,17 @@ def test_missing_key_is_named(file: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["", 'name = "box1"\n', "virtual_server = []\n"])
-def test_box_without_a_virtual_server(file: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", 'name = "box1"\n'])
+def test_box_whose_virtual_servers_are_forgotten(file: Path, text: str) -> None:
     (problem,) = refused(file, text)
 
-    assert problem.startswith("virtual_server")
+    assert problem == "virtual_server: missing, a value is required"
+
+
+def test_virtual_servers_that_come_later_are_an_empty_list(file: Path) -> None:
+    file.write_text("virtual_server = []\n")
+
+    assert load(file).virtual_server == ()
 
 
 def test_virtual_server_without_a_real_server(file: Path) -> None:
