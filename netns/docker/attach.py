@@ -1,88 +1,53 @@
 """Makes real servers of labelled containers, from outside, and takes all of it back.
 
-    attach(engine, "shop", say=print)   first their networks, then the box: none gets what it can't take
-    detach("shop", say=print)           the other way round
-
-Events of the engine only say when to look again: what is done follows from what there is.
+attach(engine, "shop", say=print)   first their networks, then the box: none gets what it can't take
+detach("shop", say=print)           the other way round
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from queue import Empty, SimpleQueue
 
 from pyroute2 import NetlinkError
 
 from lb.client import BoxClient, BoxError
-from lb.config import BoxConfig, parse
+from lb.config import BoxConfig, ConfigError, parse
 from netns.docker import ledger, sandbox
 from netns.docker.change import Change, noted
 from netns.docker.configuration import Ours, without
-from netns.docker.container import Container, Happening
+from netns.docker.container import Container
 from netns.docker.engine import Engine
 from netns.docker.ledger import ALL, Attached, Changed, Ledger
 from netns.docker.plan import Plan, Work, find_box, plan
 from netns.docker.sandbox import Sandbox
 from netns.docker.servers import Problem
-from netns.errors import Gone, LabError, UnreachableError
+from netns.errors import Gone, LabError, MissingError, UnreachableError
 
 Say = Callable[[str], None]
 
 BOX_S = 20.0
 """A box that does not answer so long after its container has started will not."""
-LOOK_S = 5.0
-"""How often a watch looks unasked: Docker can't tell that the box has read its file again."""
 POLL_S = 0.25
 
 
 def attach(engine: Engine, project: str | None, *, say: Say) -> Plan:
     """Make real servers of the labelled containers of the project, or of all, once.
 
-    Problem, with nothing changed, when a label can't be followed. Done again, it does what is new.
+    Problem, with nothing changed, when a label can't be followed. LabError when a container's network could
+    not be changed; the others' are. Done again, it does what is new.
     """
     with ledger.lock():
-        try:
-            return _attach(engine, project, say, strict=True)
-        except BoxError as error:
-            raise LabError(f"the box refused: {error}") from error
+        done = _attach(engine, project, say, strict=True)
+    if done.problems:
+        raise LabError("\n".join(done.problems))
+    return done
 
 
-def watch(engine: Engine, project: str | None, *, say: Say, over: Callable[[], bool] = lambda: False) -> None:
-    """Attach, and do so again whenever something happens to a container, until KeyboardInterrupt, `detach`,
-    or `over`.
-
-    A container that can't be what its labels say is told and left out. LabError when the engine ends.
-    """
-    name = project or ALL
-    known: dict[str, str] = {}
-    told: tuple[str, ...] = ()
-    with engine.events() as happened:  # before the first look: what happens during it is not missed
-        attach(engine, project, say=say)
-        while True:
-            events = _next(happened, lambda: over() or ledger.read(name) is None)
-            if over():
-                return
-            if None in events:
-                raise UnreachableError("the Docker Engine has ended")
-            known.update((one.id, one.name) for one in engine.containers(project))
-            for event in events:
-                if event is not None and event.container in known:
-                    _report(event, known[event.container], say)
-            with ledger.lock():
-                if ledger.read(name) is None:
-                    say("detached: there is nothing to watch any more")
-                    return
-                try:
-                    problems = _attach(engine, project, say, strict=False).problems
-                except (BoxError, LabError) as error:
-                    problems = (str(error),)
-            for problem in problems:
-                if problem not in told:
-                    say(f"problem: {problem}")
-            told = problems
+def follow(engine: Engine, project: str | None, *, say: Say) -> Plan:
+    """The same as far as it goes, for who holds the lock: what can't be is in the plan's problems."""
+    return _attach(engine, project, say, strict=False)
 
 
 def detach(name: str, *, say: Say) -> bool:
@@ -130,8 +95,17 @@ def _client(box: Sandbox) -> BoxClient:
 
 
 def _attach(engine: Engine, project: str | None, say: Say, *, strict: bool) -> Plan:
+    try:
+        return _attach_to_box(engine, project, say, strict=strict)
+    except BoxError as error:
+        raise LabError(f"the box refused: {error}") from error
+    except ConfigError as error:  # of another version
+        raise LabError(f"the box's configuration is not understood: {error}") from error
+
+
+def _attach_to_box(engine: Engine, project: str | None, say: Say, *, strict: bool) -> Plan:
     containers = engine.containers(project)
-    container = find_box(containers)
+    container = find_box(containers, project)
     if not container.pid:
         raise UnreachableError(f"the box ({container.name}) does not run")
     name = project or ALL
@@ -143,21 +117,28 @@ def _attach(engine: Engine, project: str | None, say: Say, *, strict: bool) -> P
         left = Ours()  # another one, or the same again: it has what its file says
     with answering(box) as api:
         current = parse(BoxConfig, api.configuration(), container.name)
-        wanted = plan(containers, current, left, addresses)
+        wanted = plan(containers, current, left, addresses, container)
         if strict and wanted.problems:
             raise Problem("\n".join(wanted.problems))
         addresses = {**addresses, **{one.name: one.address for one in wanted.servers}}
         book.note(box=box, ours=left | wanted.ours, addresses=addresses)
         for gone in book.attached.containers.keys() - {one.id for one in containers if one.pid}:
             book.container(gone, None)
+        refused = []
         for work in wanted.work:
-            with suppress(Gone):  # an event will tell
+            try:
                 _do(work, book, say)
+            except Gone:
+                continue  # an event will tell
+            except MissingError:
+                raise  # of this machine, not of the container
+            except LabError as error:
+                refused.append(f"container {work.container.name}: {error}")
         if wanted.configuration != current:
             api.configure(wanted.configuration.model_dump(mode="json"))
             _tell(current, wanted.configuration, say)
         book.note(ours=wanted.ours)
-    return wanted
+    return replace(wanted, problems=(*wanted.problems, *refused))
 
 
 def _do(work: Work, book: Ledger, say: Say) -> None:
@@ -187,7 +168,7 @@ def _do(work: Work, book: Ledger, say: Say) -> None:
     try:
         made = here.inside(do)
     except (NetlinkError, OSError) as error:
-        raise LabError(f"{container.name}: the kernel refused a change: {error}") from error
+        raise LabError(f"the kernel refused a change: {error}") from error
     new = [str(change) for change in made if change not in changed.changes]
     if new:
         say(f"{container.name}: {', '.join(new)}")
@@ -237,8 +218,7 @@ def _refuse_twice(containers: Sequence[Container], name: str) -> None:
     for other in ledger.names():
         attached = ledger.read(other) if other != name else None
         if attached is not None and ids & attached.containers.keys():
-            option = "" if other == ALL else f" --project {other}"
-            raise LabError(f"some of these are attached already: `l4lab docker detach{option}` first")
+            raise LabError(f"some of these are attached already: {ledger.taken_back_by(other)} first")
 
 
 def _tell(before: BoxConfig, after: BoxConfig, say: Say) -> None:
@@ -256,29 +236,3 @@ def _members(configuration: BoxConfig) -> set[tuple[str, str, str]]:
         for service in configuration.virtual_server
         for server in service.real_server
     }
-
-
-def _next(happened: SimpleQueue[Happening | None], over: Callable[[], bool]) -> list[Happening | None]:
-    """What has happened, once something has; nothing when it is time to look anyway, or over."""
-    deadline = time.monotonic() + LOOK_S
-    events: list[Happening | None] = []
-    while not events and time.monotonic() < deadline and not over():
-        with suppress(Empty):
-            events.append(happened.get(timeout=POLL_S))
-    while not happened.empty():
-        events.append(happened.get())
-    return events
-
-
-def _report(event: Happening, name: str, say: Say) -> None:
-    match event.action:
-        case "die":
-            say(f"{name} has ended (exit {event.detail})")
-        case "connect":
-            say(f"{name} is connected to {event.detail}")
-        case "disconnect":
-            say(f"{name} is disconnected from {event.detail}")
-        case "health_status: unhealthy":
-            say(f"{name} is unhealthy to Docker; the box goes by its own checks")
-        case action:
-            say(f"{name}: {action}")

@@ -35,10 +35,15 @@ def docker() -> None:
     "--watch", "follow", is_flag=True, help="Go on for containers that start or change, until Ctrl-C."
 )
 def attach(project: str | None, follow: bool) -> None:
-    """Give each its VIP and DSCP rule, and tell the box. Done again, it does what is new."""
+    """Give each its VIP and DSCP rule, and tell the box. Done again, it does what is new.
+
+    A label that can't be followed: exit 3, and nothing is changed. With --watch: said, and the others go on.
+    """
     from netns import lifecycle
-    from netns.docker.attach import attach, watch
+    from netns.docker.attach import attach
     from netns.docker.engine import Engine
+    from netns.docker.ledger import ALL, taken_back_by
+    from netns.docker.watch import watch
 
     lifecycle.require_root()
     engine = Engine()
@@ -49,7 +54,7 @@ def attach(project: str | None, follow: bool) -> None:
     try:
         watch(engine, project, say=_say)
     except KeyboardInterrupt:
-        _say("not watching any more; `l4lab docker detach` takes back what is attached")
+        _say(f"not watching any more; {taken_back_by(project or ALL)} takes back what is attached")
 
 
 @docker.command()
@@ -58,10 +63,15 @@ def detach(project: str | None) -> None:
     """Take back all that attach has changed, in every network and in the box."""
     from netns import lifecycle
     from netns.docker.attach import detach
-    from netns.docker.ledger import ALL
+    from netns.docker.ledger import ALL, names, taken_back_by
 
     lifecycle.require_root()
-    _say("detached" if detach(project or ALL, say=_say) else "nothing is attached: nothing to do")
+    if detach(project or ALL, say=_say):
+        _say("detached")
+        return
+    of = f" of the project {project!r}" if project else ""
+    others = "".join(f"; {name} is: {taken_back_by(name)}" for name in names())
+    _say(f"nothing{of} is attached{others or ': nothing to do'}")
 
 
 @docker.command()

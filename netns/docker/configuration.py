@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
-from lb.config import BoxConfig, parse
+from lb.config import BoxConfig, ConfigError, parse
 from netns.docker.servers import Problem, Server
 
 DSCPS = range(1, 64)
@@ -49,31 +49,48 @@ def without(configuration: BoxConfig, ours: Ours) -> dict[str, Any]:
 
 def configured(
     configuration: BoxConfig, left: Ours, servers: Iterable[Server], problems: list[str]
-) -> tuple[BoxConfig, Ours]:
-    """The configuration with these servers instead of those of `left`, and what of it is now for containers.
+) -> tuple[BoxConfig, Ours, tuple[Server, ...]]:
+    """The configuration with these servers instead of those of `left`, what of it is now for containers, and
+    the servers that it has.
 
-    A server that the box has by itself, of that name and address, stays as it is. What it can't take is added
-    to `problems`.
+    A server that the box has by itself, of that name and address, stays as it is. One that the box can't
+    take, whatever the reason, is left out and added to `problems`.
     """
-    document = without(configuration, left)
-    services: list[dict[str, Any]] = document["virtual_server"]
+    wanted = parse(BoxConfig, without(configuration, left), "the box without its containers")
     made: list[str] = []
     added: list[tuple[str, str]] = []
+    joined: list[Server] = []
     for server in servers:
         try:
-            service = _service(server, services)
-            if service is None:
-                service = _new_service(server, services)
-                services.append(service)
-                made.append(service["name"])
-            if _is_new(server, service):
-                service["real_server"].append(
-                    {"name": server.name, "address": str(server.address), "weight": server.labels.weight}
-                )
-                added.append((service["name"], server.name))
+            joint, service = _with(wanted, server)
         except Problem as problem:
             problems.append(str(problem))
-    return parse(BoxConfig, document, "the box with its containers"), Ours(tuple(made), tuple(added))
+            continue
+        if len(joint.virtual_server) > len(wanted.virtual_server):
+            made.append(service)
+        if joint != wanted:
+            added.append((service, server.name))
+        wanted = joint
+        joined.append(server)
+    return wanted, Ours(tuple(made), tuple(added)), tuple(joined)
+
+
+def _with(configuration: BoxConfig, server: Server) -> tuple[BoxConfig, str]:
+    """The configuration with the server, and its virtual server's name; Problem when the box refuses."""
+    document = configuration.model_dump(mode="json")
+    services: list[dict[str, Any]] = document["virtual_server"]
+    service = _service(server, services)
+    if service is None:
+        service = _new_service(server, services)
+        services.append(service)
+    if _is_new(server, service):
+        service["real_server"].append(
+            {"name": server.name, "address": str(server.address), "weight": server.labels.weight}
+        )
+    try:
+        return parse(BoxConfig, document, server.container.name), str(service["name"])
+    except ConfigError as error:
+        raise Problem(f"container {server.container.name}: {'; '.join(error.problems)}") from error
 
 
 def _service(server: Server, services: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -96,30 +113,24 @@ def _new_service(server: Server, services: list[dict[str, Any]]) -> dict[str, An
     dscps = {
         IPv4Address(service["address"]): service["dscp"] for service in services if "." in service["address"]
     }
-    free = [dscp for dscp in DSCPS if dscp not in dscps.values()]
-    if server.vip not in dscps and not free:
-        raise Problem(f"{server.container.name}: all 63 DSCPs are taken, {server.vip} can't have one")
+    dscp = dscps.get(server.vip) or next((one for one in DSCPS if one not in dscps.values()), None)
+    if dscp is None:
+        raise Problem(
+            f"container {server.container.name}: no DSCP is left for {server.vip}, all 63 are taken"
+        )
     check = (
         {}
         if server.labels.health is None
         else ({"kind": "l4"} if server.labels.health == "l4" else {"url": server.labels.health})
     )
-    made = BoxConfig.model_validate(
-        {
-            "virtual_server": [
-                {
-                    "name": f"vip-{str(server.vip).replace('.', '-')}-{server.labels.port}",
-                    "address": str(server.vip),
-                    "port": server.labels.port,
-                    "dscp": dscps.get(server.vip, free[0] if free else 1),
-                    "health_check": check,
-                    "real_server": [],
-                }
-            ]
-        }
-    )
-    service: dict[str, Any] = made.model_dump(mode="json")["virtual_server"][0]
-    return service
+    return {
+        "name": f"vip-{str(server.vip).replace('.', '-')}-{server.labels.port}",
+        "address": str(server.vip),
+        "port": server.labels.port,
+        "dscp": dscp,
+        "health_check": check,
+        "real_server": [],
+    }
 
 
 def _is_new(server: Server, service: dict[str, Any]) -> bool:
@@ -132,7 +143,7 @@ def _is_new(server: Server, service: dict[str, Any]) -> bool:
             return False  # it was its address, and somebody who runs has it now
         if same_name or same_address:
             raise Problem(
-                f"{server.container.name} would be {server.name} at {server.address}: the box has "
+                f"container {server.container.name} would be {server.name} at {server.address}: the box has "
                 f"{other['name']} at {other['address']}"
             )
     return True

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from signal import Signals
 from typing import Any
 
 PROJECT = "com.docker.compose.project"
@@ -24,6 +23,8 @@ class Endpoint:
     """Another one each time that the container is connected; "" while it is not."""
     address: IPv4Address | None
     """None while it is not connected, unless it is fixed."""
+    gateway: IPv4Address | None = None
+    """The network's own address on this machine; None while it is not connected, or where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +40,21 @@ class Container:
     pid: int
     """Of its first process; 0 when it does not run."""
     created: str
-    stop_signal: Signals
-    """What `docker stop` sends to its first process."""
+    stop_signal: str
+    """What `docker stop` sends to its first process, as its image names it: SIGQUIT, 3 or SIGRTMIN+3."""
     host_network: bool
     endpoints: Mapping[str, Endpoint]
     """By the network's name."""
 
     @property
+    def service(self) -> str | None:
+        """The compose service that it is a container of."""
+        return self.labels.get(SERVICE)
+
+    @property
     def called(self) -> str:
         """The name that the box knows it by: its service's, which the next container of it has too."""
-        service, number = self.labels.get(SERVICE), self.labels.get(NUMBER, "1")
+        service, number = self.service, self.labels.get(NUMBER, "1")
         name = self.name if service is None else service if number == "1" else f"{service}-{number}"
         return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:32].strip("-")
 
@@ -100,23 +106,19 @@ def read(inspected: Mapping[str, Any]) -> Container:
         health=state.get("Health", {}).get("Status"),
         pid=state["Pid"],
         created=inspected["Created"],
-        stop_signal=_signal(inspected["Config"].get("StopSignal") or "SIGTERM"),
+        stop_signal=inspected["Config"].get("StopSignal") or "SIGTERM",
         host_network=inspected["HostConfig"]["NetworkMode"] == "host",
         endpoints={
-            name: Endpoint(settings["EndpointID"], _address(settings))
+            name: Endpoint(settings["EndpointID"], _address(settings), _ip(settings.get("Gateway")))
             for name, settings in inspected["NetworkSettings"]["Networks"].items()
         },
     )
 
 
-def _signal(text: str) -> Signals:
-    """A signal as an image names it: SIGQUIT, QUIT or 3."""
-    if text.isdigit():
-        return Signals(int(text))
-    return Signals[f"SIG{text.upper().removeprefix('SIG')}"]
-
-
 def _address(settings: Mapping[str, Any]) -> IPv4Address | None:
     fixed = (settings.get("IPAMConfig") or {}).get("IPv4Address")
-    text = settings["IPAddress"] or fixed
+    return _ip(settings["IPAddress"] or fixed)
+
+
+def _ip(text: str | None) -> IPv4Address | None:
     return IPv4Address(text) if text else None

@@ -18,6 +18,7 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import IPAMConfig, IPAMPool
+from urllib3.exceptions import HTTPError
 
 from netns.docker.container import ONE_OFF, PROJECT, Container, Happening, happening, read
 from netns.docker.labels import PREFIX
@@ -63,8 +64,12 @@ class Wanted:
     """By network."""
 
 
+class EngineError(UnreachableError):
+    """The Docker Engine does not answer."""
+
+
 class Engine:
-    """The engine that DOCKER_HOST names, or the machine's own. UnreachableError when it does not answer."""
+    """The engine that DOCKER_HOST names, or the machine's own. EngineError when it does not answer."""
 
     def __init__(self) -> None:
         with _answering():
@@ -203,9 +208,12 @@ class Engine:
         happened: SimpleQueue[Happening | None] = SimpleQueue()
 
         def listen() -> None:
-            for event in stream:
-                happened.put(happening(event))
-            happened.put(None)
+            try:
+                with suppress(DockerException, requests.RequestException, HTTPError, OSError, ValueError):
+                    for event in stream:
+                        happened.put(happening(event))
+            finally:
+                happened.put(None)  # however it has ended: in the middle of an event, too
 
         reader = threading.Thread(target=listen, daemon=True, name="engine-events")
         reader.start()
@@ -226,4 +234,4 @@ def _answering() -> Iterator[None]:
         raise LabError(f"the Docker Engine refuses: {error.explanation or error}") from error
     except (DockerException, requests.RequestException) as error:
         where = os.environ.get("DOCKER_HOST", "this machine")
-        raise UnreachableError(f"no Docker Engine answers ({where}): {error}") from error
+        raise EngineError(f"no Docker Engine answers ({where}): {error}") from error

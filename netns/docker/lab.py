@@ -305,7 +305,7 @@ class ContainerLab:
             return NGINX
         return Kind(
             name="container",
-            graceful=self.nodes.container(server).stop_signal,
+            graceful=_signal(server, self.nodes.container(server).stop_signal),
             abrupt=Signals.SIGKILL,
             version=lambda: None,
             fix="",
@@ -342,6 +342,17 @@ class ContainerLab:
             routes=(),
             vips=vips_of(self.config, name),
         )
+
+
+def _signal(server: str, name: str) -> Signals:
+    """A signal as an image names it: SIGQUIT, QUIT or 3. LabError for a real-time one (SIGRTMIN+3)."""
+    try:
+        return Signals(int(name)) if name.isdigit() else Signals[f"SIG{name.upper().removeprefix('SIG')}"]
+    except (KeyError, ValueError):
+        raise LabError(
+            f"{server}: its image's stop signal {name} is none of signal(7)'s standard ones: "
+            f"set stop_signal in the compose file"
+        ) from None
 
 
 def _addresses() -> list[tuple[str, IPv4Interface]]:

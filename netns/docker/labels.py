@@ -6,21 +6,33 @@ from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from lb.config import Strict, parse
+from lb.config import HealthCheck, Strict, parse
 
 PREFIX = "l4box."
 
 
 def _l4_or_path(text: str) -> str:
-    if text != "l4" and not text.startswith("/"):
-        raise ValueError(f"{text!r}: l4, or the path of a page (/health_check.html), is allowed")
+    if text != "l4":
+        try:
+            HealthCheck(url=text)
+        except ValidationError:
+            raise ValueError(
+                f"{text!r}: l4, or the path of a page (/health_check.html, in ASCII and without blanks), "
+                f"is allowed"
+            ) from None
     return text
 
 
 def _unicast(address: IPv4Address) -> IPv4Address:
-    if address.is_multicast or address.is_loopback or address.is_unspecified or address.is_link_local:
+    if (
+        address.is_multicast
+        or address.is_loopback
+        or address.is_unspecified
+        or address.is_link_local
+        or address.is_reserved
+    ):
         raise ValueError(f"{address} can't be a VIP: a routable unicast address is allowed")
     return address
 

@@ -98,6 +98,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in RUN.glob("*.json"))
 
 
+def taken_back_by(name: str) -> str:
+    """The command that takes back what is attached under that name."""
+    return "`l4lab docker detach`" if name == ALL else f"`l4lab docker detach --project {name}`"
+
+
 def forget(name: str) -> None:
     """Remove the file; the lock must be held."""
     for path in (_path(name), _fresh(name)):

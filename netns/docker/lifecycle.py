@@ -16,7 +16,7 @@ from typing import Any
 from lb.config import parse
 from netns import apply, box, lifecycle, state, topology
 from netns.config import LabConfig
-from netns.docker import attach, ledger
+from netns.docker import attach, ledger, watch
 from netns.docker.config import ProjectConfig
 from netns.docker.container import PROJECT
 from netns.docker.engine import Engine, Wanted
@@ -110,8 +110,9 @@ def opened(project: str | None, *, say: Say) -> Iterator[ContainerLab]:
         with state.lock(lab_name):
             if state.read(lab_name) is not None:
                 raise LabError(
-                    f"the project {name!r} is being rehearsed, or that was killed and "
-                    f"`l4lab down --name {lab_name}` clears it, and `l4lab docker detach` what was attached"
+                    f"the project {name!r} is being rehearsed. If that was killed, "
+                    f"`l4lab down --name {lab_name}` clears it, and {ledger.taken_back_by(name)} takes back "
+                    f"what was attached"
                 )
             book = Ledger(State(lab_name, config={}, asked={}, on=state.PROJECT))
             book.ready(True)
@@ -175,7 +176,7 @@ def _attached(engine: Engine, project: str, say: Say) -> Iterator[None]:
 
     def follow() -> None:
         try:
-            attach.watch(engine, scope, say=say, over=over.is_set)
+            watch.watch(engine, scope, say=say, over=over.is_set)
         except LabError as error:
             say(f"containers are not followed any more: {error}")
 
@@ -191,7 +192,7 @@ def _attached(engine: Engine, project: str, say: Say) -> Iterator[None]:
 
 
 def _only_project(engine: Engine) -> str:
-    found = find_box(engine.containers(None)).labels.get(PROJECT)
+    found = find_box(engine.containers(None), None).labels.get(PROJECT)
     if found is None:
         raise LabError("the box is in no compose project: what is rehearsed is one")
     return found

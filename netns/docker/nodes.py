@@ -99,7 +99,7 @@ class Nodes:
     @property
     def box_node(self) -> str:
         """What the box's node is called."""
-        return "box" if self._made else find_box(self.containers().values()).called
+        return "box" if self._made else find_box(self.containers().values(), self.name).called
 
     def configuration(self) -> BoxConfig:
         """What the box goes by now."""

@@ -14,7 +14,7 @@ from lb.config import BoxConfig, ConfigError
 from netns.docker import labels
 from netns.docker.change import Change, RepliesBy, RouteBy, Rules, Sysctl, VipOnLo
 from netns.docker.configuration import Ours, configured
-from netns.docker.container import Container
+from netns.docker.container import PROJECT, Container
 from netns.docker.servers import Server, address_near, servers
 from netns.errors import LabError
 from netns.topology import DSR_TABLE, NODE_INTERFACE, Interface, Node, Role, Vip, dsr_ruleset
@@ -46,15 +46,25 @@ class Plan:
     """A line for each container that is left out, and why."""
 
 
-def find_box(containers: Iterable[Container]) -> Container:
-    """The container whose role is box, one that runs if any does; LabError when it is not clear which."""
+class NoBox(LabError):
+    """No container is a box."""
+
+
+def find_box(containers: Iterable[Container], project: str | None) -> Container:
+    """The box among the containers of a project (None: among all), the one that runs if it is made anew.
+
+    NoBox when there is none. LabError when there are several: another project's is not taken because this
+    one's has ended.
+    """
     boxes = [one for one in containers if one.labels.get(f"{labels.PREFIX}role") == "box"]
-    chosen = [one for one in boxes if one.pid] or boxes
-    if not chosen:
-        raise LabError("no container has the label l4box.role=box")
-    if len(chosen) > 1:
-        raise LabError(f"several boxes: {', '.join(one.name for one in chosen)}; choose one by --project")
-    return chosen[0]
+    if not boxes:
+        whose = "no container" if project is None else f"no container of the project {project!r}"
+        raise NoBox(f"{whose} has the label l4box.role=box: bring the project up, or choose one by --project")
+    running = [one for one in boxes if one.pid]
+    if len({one.labels.get(PROJECT) for one in boxes}) > 1 or len(running) > 1:
+        names = ", ".join(f"{one.name} ({one.status})" for one in boxes)
+        raise LabError(f"several boxes: {names}; choose one by --project")
+    return (running or boxes)[0]
 
 
 def plan(
@@ -62,22 +72,22 @@ def plan(
     configuration: BoxConfig,
     left: Ours,
     known: Mapping[str, IPv4Address],
+    box: Container,
 ) -> Plan:
     """`configuration` is the box's now, of which `left` is there for containers; `known`: see `servers`."""
-    box = find_box(containers)
     problems: list[str] = []
     said = []
     for container in containers:
         try:
             found = labels.read(container.name, container.labels)
         except ConfigError as error:
-            problems += str(error).splitlines()
+            problems.append(f"container {container.name}: {'; '.join(error.problems)}")
         else:
             if found is not None:
                 said.append((container, found))
     routers = [container for container, found in said if found.role == "router"]
-    members = servers(said, routers, box, known, problems)
-    wanted, ours = configured(configuration, left, members, problems)
+    fit = servers(said, routers, box, known, problems)
+    wanted, ours, members = configured(configuration, left, fit, problems)
 
     dscps = {
         IPv4Address(int(service.address)): service.dscp
@@ -97,9 +107,7 @@ def plan(
         way = next(filter(None, (address_near(one, container) for one in ways)), None)
         if way is not None:
             work.append(Work(container, tuple(RouteBy(f"{vip}/32", str(way)) for vip in dscps)))
-    return Plan(
-        wanted, ours, tuple(members), tuple(one for one in work if one.container.pid), tuple(problems)
-    )
+    return Plan(wanted, ours, members, tuple(one for one in work if one.container.pid), tuple(problems))
 
 
 def _sets_itself_up(server: Server) -> bool:

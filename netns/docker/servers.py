@@ -46,9 +46,14 @@ def servers(
 
     `known` has the last address of each by name: that of one that is stopped or disconnected.
     """
+    said = tuple(said)
+    taken = _taken(container for container, _ in said)
     found: dict[str, Server] = {}
     for container, labels in said:
         if labels.vip is None:
+            continue
+        if labels.vip in taken:
+            problems.append(f"container {container.name}: l4box.vip = {labels.vip} is {taken[labels.vip]}")
             continue
         try:
             server = _server(container, labels, labels.vip, routers, box, known)
@@ -67,6 +72,18 @@ def address_near(container: Container, other: Container) -> IPv4Address | None:
     return None
 
 
+def _taken(containers: Iterable[Container]) -> dict[IPv4Address, str]:
+    """The addresses that can't be a VIP, as somebody answers there already, and who."""
+    found: dict[IPv4Address, str] = {}
+    for container in containers:
+        for network, endpoint in container.endpoints.items():
+            if endpoint.gateway is not None:
+                found[endpoint.gateway] = f"the gateway of the network {network}"
+            if endpoint.address is not None:
+                found[endpoint.address] = f"the address of {container.name}"
+    return found
+
+
 def _server(
     container: Container,
     labels: Labels,
@@ -77,7 +94,11 @@ def _server(
 ) -> Server | None:
     """The server that a container is; None for one that does not run and has never been seen running."""
     if container.host_network:
-        raise Problem(f"{container.name} is in its host's network: a VIP there would be the host's")
+        raise Problem(f"container {container.name} is in its host's network: a VIP there would be the host's")
+    if not container.called:
+        raise Problem(
+            f"container {container.name}: its service's name has no letter a-z or digit to be called by"
+        )
     for neighbour in [*routers, box]:
         address = address_near(container, neighbour)
         if address is not None:
@@ -88,7 +109,7 @@ def _server(
         return Server(container, labels, vip, last, connected=False, router=None)
     if not container.pid:
         return None
-    raise Problem(f"{container.name} has no network in common with the box or a router")
+    raise Problem(f"container {container.name} has no network in common with the box or a router")
 
 
 def _one_of(first: Server | None, second: Server) -> Server:
@@ -97,7 +118,8 @@ def _one_of(first: Server | None, second: Server) -> Server:
         return second
     if first.container.origin != second.container.origin:
         raise Problem(
-            f"{first.container.name} and {second.container.name} would both be {second.name} to the box: "
+            f"containers {first.container.name} and {second.container.name} would both be {second.name} "
+            f"to the box: "
             f"choose one project by --project, or name them otherwise"
         )
     return max(first, second, key=lambda server: (bool(server.container.pid), server.container.created))

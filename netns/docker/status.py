@@ -59,7 +59,7 @@ def look(engine: Engine, project: str | None) -> Status:
     found = ledger.read(name)
     attached = found or Attached(name)
     containers = engine.containers(project)
-    box = find_box(containers)
+    box = find_box(containers, project)
     if not box.pid:
         raise LabError(f"the box ({box.name}) does not run")
     here = sandbox.of(box)
@@ -74,6 +74,7 @@ def look(engine: Engine, project: str | None) -> Status:
         configuration,
         attached.ours if attached.box == here else Ours(),
         attached.addresses,
+        box,
     )
     return Status(
         name=name,

@@ -19,11 +19,12 @@ def made(
     status: str = "running",
     created: str = "2024-01-01T00:00:00Z",
     host_network: bool = False,
+    stop_signal: str | None = None,
     **labels: str,
 ) -> Container:
     """A container of the service `name`; networks are its addresses by name, "" where it is not connected.
 
-    Its labels are `l4box.` and the keyword.
+    A network's gateway is its address .1. Its labels are `l4box.` and the keyword.
     """
     return container.read(
         {
@@ -31,12 +32,13 @@ def made(
             "Name": f"/{project}_{name}_{number}",
             "Created": created,
             "Config": {
+                "StopSignal": stop_signal,
                 "Labels": {
                     "com.docker.compose.project": project,
                     "com.docker.compose.service": name,
                     "com.docker.compose.container-number": str(number),
                     **{f"l4box.{key}": value for key, value in labels.items()},
-                }
+                },
             },
             "State": {"Status": status, "Pid": 4711 if status in ("running", "paused") else 0},
             "HostConfig": {"NetworkMode": "host" if host_network else f"{project}_default"},
@@ -50,7 +52,12 @@ def made(
 
 
 def _endpoint(network: str, address: str) -> dict[str, Any]:
-    return {"EndpointID": f"end of {network}" if address else "", "IPAddress": address, "IPAMConfig": None}
+    return {
+        "EndpointID": f"end of {network}" if address else "",
+        "IPAddress": address,
+        "Gateway": f"{address.rpartition('.')[0]}.1" if address else "",
+        "IPAMConfig": None,
+    }
 
 
 def server(name: str, address: str, *, network: str = "default", **more: Any) -> Container:

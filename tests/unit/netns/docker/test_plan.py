@@ -12,7 +12,7 @@ from lb.config import BoxConfig, parse
 from netns.docker.change import RepliesBy, RouteBy, Rules, Sysctl, VipOnLo
 from netns.docker.configuration import Ours, without
 from netns.docker.container import Container
-from netns.docker.plan import Plan, find_box, plan
+from netns.docker.plan import NoBox, Plan, find_box, plan
 from netns.errors import LabError
 from tests.unit.netns.docker.fake_containers import VIP, box, made, server
 
@@ -38,7 +38,7 @@ def planned(
     known: dict[str, str] | None = None,
 ) -> Plan:
     addresses = {name: IPv4Address(address) for name, address in (known or {}).items()}
-    return plan(containers, base or configuration(), left or Ours(), addresses)
+    return plan(containers, base or configuration(), left or Ours(), addresses, find_box(containers, None))
 
 
 def real_servers(found: Plan) -> dict[str, list[tuple[str, str]]]:
@@ -100,7 +100,7 @@ def test_service_whose_name_the_box_could_not_have_is_called_nearly_so(service: 
 def test_container_without_a_network_in_common_with_the_box_is_left_out_and_said() -> None:
     found = planned(box(), server("web", "172.30.0.2", network="elsewhere"))
     assert found.servers == ()
-    assert found.problems == ("shop_web_1 has no network in common with the box or a router",)
+    assert found.problems == ("container shop_web_1 has no network in common with the box or a router",)
 
 
 def test_container_in_its_hosts_network_is_left_out_and_said() -> None:
@@ -115,12 +115,67 @@ def test_one_mistaken_label_leaves_the_others_alone() -> None:
     assert found.problems[0].startswith("container shop_bad_1: l4box.port = 'many'")
 
 
-def test_box_must_be_clear() -> None:
-    with pytest.raises(LabError, match=r"no container has the label l4box\.role=box"):
-        find_box([server("web", "172.20.0.2")])
-    with pytest.raises(LabError, match="several boxes: shop_box_1, blog_box_1; choose one by --project"):
-        find_box([box(), box(project="blog")])
-    assert find_box([box(status="exited"), box(project="blog")]).name == "blog_box_1"
+def test_project_without_a_box_is_named() -> None:
+    with pytest.raises(NoBox, match=r"no container has the label l4box\.role=box"):
+        find_box([server("web", "172.20.0.2")], None)
+    with pytest.raises(NoBox, match=r"no container of the project 'shop' has the label l4box\.role=box"):
+        find_box([], "shop")
+
+
+@pytest.mark.parametrize("status", ["running", "exited"])
+def test_of_the_boxes_of_two_projects_none_is_chosen_even_when_only_one_runs(status: str) -> None:
+    with pytest.raises(LabError, match=rf"several boxes: shop_box_1 \({status}\), blog_box_1 \(running\)"):
+        find_box([box(status=status), box(project="blog")], None)
+
+
+def test_while_the_box_is_made_anew_the_one_that_runs_is_the_box() -> None:
+    old, new = box(status="exited"), box(created="2024-01-02T00:00:00Z")
+    assert find_box([old, new], None) is new
+
+
+# Containers that can't be what their labels say: the others are servers all the same
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (server("bad", "172.20.0.3", health="/a b"), "l4box.health: '/a b': l4, or the path of a page"),
+        (server("bad", "172.20.0.3", health="/상태"), "l4box.health: '/상태': l4, or the path of a page"),
+        (server("bad", "172.20.0.3", vip="172.20.0.1"), "172.20.0.1 is the gateway of the network default"),
+        (server("bad", "172.20.0.3", vip="172.20.0.2"), "172.20.0.2 is the address of shop_web_1"),
+        (server("bad", "172.20.0.3", vip="172.20.0.3"), "172.20.0.3 is the address of shop_bad_1"),
+        (server("___", "172.20.0.3"), "its service's name has no letter a-z or digit"),
+    ],
+)
+def test_container_that_the_box_can_not_have_is_one_line_and_the_others_are_served(
+    bad: Container, said: str
+) -> None:
+    found = planned(box(), server("web", "172.20.0.2"), bad)
+    (problem,) = found.problems
+    assert problem.startswith(f"container {bad.name}")
+    assert said in problem
+    assert real_servers(found) == {"web": [("web", "172.20.0.2")]}
+    assert [work.container.called for work in found.work] == ["web"]
+
+
+def test_virtual_server_that_the_box_can_not_have_is_not_made() -> None:
+    """Its name is another's already, which only the configuration as a whole tells."""
+    base = configuration(name="vip-192-0-2-20-80")
+    bad = server("bad", "172.20.0.3", vip="192.0.2.20")
+    found = planned(box(), server("web", "172.20.0.2"), bad, base=base)
+    assert real_servers(found) == {"vip-192-0-2-20-80": [("web", "172.20.0.2")]}
+    assert found.ours.virtual_servers == ()
+    (problem,) = found.problems
+    assert problem.startswith(
+        "container shop_bad_1: virtual_server: name 'vip-192-0-2-20-80' is used 2 times"
+    )
+
+
+def test_box_that_has_no_virtual_server_by_itself_gets_those_of_the_labels_and_gives_them_back() -> None:
+    empty = BoxConfig(virtual_server=())
+    found = planned(box(), server("web", "172.20.0.2"), base=empty)
+    assert real_servers(found) == {"vip-192-0-2-10-80": [("web", "172.20.0.2")]}
+    assert without(found.configuration, found.ours) == empty.model_dump(mode="json")
 
 
 # Servers that don't run
@@ -184,7 +239,10 @@ def test_what_was_put_there_before_is_replaced() -> None:
 
 def test_name_that_the_box_has_for_another_address_is_said() -> None:
     found = planned(box(), server("web", "172.20.0.2"), base=configuration(("web", "172.20.0.7")))
-    assert found.problems == ("shop_web_1 would be web at 172.20.0.2: the box has web at 172.20.0.7",)
+    assert found.problems == (
+        "container shop_web_1 would be web at 172.20.0.2: the box has web at 172.20.0.7",
+    )
+    assert found.servers == ()
 
 
 def test_new_vip_gets_the_first_free_dscp_and_its_second_port_the_same() -> None:
