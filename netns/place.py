@@ -161,7 +161,12 @@ class Place(Protocol):
 def wait_until_bound(
     lab: Place, servers: Callable[[], Iterable[dict[str, Any]]], say: Say, timeout_s: float | None
 ) -> None:
-    """Return when the box has every server ACTIVE, as `servers` tells; LabError when that takes too long."""
+    """Return when the box has every server ACTIVE, as `servers` tells; LabError when that takes too long.
+
+    A server of the lab that the box does not have is not ACTIVE.
+    """
+    config = lab.config
+    wanted = list(dict.fromkeys(name for one in config.virtual_server for name in config.server_names(one)))
     if timeout_s is None:
         # The first checks are spread over one interval; one more for a check that was missed.
         slowest = max(s.health_check.interval_s + s.health_check.timeout_s for s in lab.config.virtual_server)
@@ -171,7 +176,10 @@ def wait_until_bound(
     while True:
         if not lab.running("box"):
             raise LabError(f"the box has ended; its log says:\n{lab.box_says(15)}")
-        waiting = [f"{row['name']} ({row['state']})" for row in servers() if row["state"] != "ACTIVE"]
+        rows = list(servers())
+        there = {row["name"] for row in rows}
+        waiting = [f"{name} (not in the box)" for name in wanted if name not in there]
+        waiting += [f"{row['name']} ({row['state']})" for row in rows if row["state"] != "ACTIVE"]
         if not waiting:
             return
         message = f"waiting for {', '.join(waiting)}"
