@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -86,7 +86,8 @@ def docker(*arguments: str) -> str:
 def l4lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     """An `l4lab docker` command, as a user runs it."""
     argv = [sys.executable, "-m", "netns.cli", "docker", *arguments]
-    return subprocess.run(argv, capture_output=True, text=True, check=False)
+    # Without the COLUMNS that readline, which pytest imports, puts into what a child inherits.
+    return subprocess.run(argv, capture_output=True, text=True, check=False, env=dict(os.environ))
 
 
 def get(project: Nodes) -> str:
@@ -106,9 +107,10 @@ def servers(project: Nodes) -> dict[str, str]:
         return {one["name"]: one["state"] for one in api.servers()}
 
 
-def wait_until_bound(project: Nodes) -> None:
-    """Return when the box has every server ACTIVE."""
-    eventually(lambda: set(servers(project).values()) <= {"ACTIVE"}, "every server ACTIVE", 60)
+def wait_until_bound(project: Nodes, names: Iterable[str]) -> None:
+    """Return when the box has these servers, no others, and they are ACTIVE."""
+    wanted = dict.fromkeys(names, "ACTIVE")
+    eventually(lambda: servers(project) == wanted, f"{', '.join(wanted)} ACTIVE", 60)
 
 
 def capture(project: Nodes, where: list[str], path: Path, expression: str) -> Capture:
@@ -195,15 +197,23 @@ def make_project(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> It
     with ExitStack() as held:
 
         def make(
-            name: str, file: Path = OWN, *, real_servers: dict[str, str], speed: float = 20.0
+            name: str,
+            file: Path = OWN,
+            *more: Path,
+            real_servers: dict[str, str] | None = None,
+            speed: float = 20.0,
+            box: dict[str, Any] | None = None,
         ) -> Compose:
+            """Its box has the keys `box`, or the virtual server of the tests with these servers and speed."""
             directory = tmp_path_factory.mktemp(name)
-            compose = Compose(name, [file], directory, engine, **box_settings(real_servers, speed))
+            known = real_servers or {}
+            settings = box_settings(known, speed) if box is None else box
+            compose = Compose(name, [file, *more], directory, engine, **settings)
             held.callback(compose, "down", "--timeout", "5")
             held.callback(detach, name, say=sys.stderr.write)
             held.callback(_show_log, compose)
             compose("up", "--detach", "--no-build")
-            wait_until_bound(compose.project)
+            wait_until_bound(compose.project, known)
             return compose
 
         yield make

@@ -44,7 +44,7 @@ NODES = (*WEBS, "client", "box")
 @pytest.fixture(scope="module")
 def shop(make_project: MakeProject) -> Compose:
     """A team's project. A stock nginx's page is the same everywhere: each says its name instead."""
-    compose = make_project(NAME, STOCK, real_servers={})
+    compose = make_project(NAME, STOCK)
     for node in WEBS:
         page = f"echo {node} >/var/www/html/index.nginx-debian.html"
         assert compose.project.execute(node, ["sh", "-c", page])[0] == 0
@@ -240,6 +240,13 @@ def test_vip_that_the_box_does_not_have_gets_a_virtual_server_and_a_dscp_of_its_
         assert state(shop) == before
 
 
+def test_nothing_to_detach_names_what_is_attached(shop: Compose) -> None:
+    attached(shop)
+    done = l4lab("detach")
+    assert done.returncode == 0
+    assert f"nothing is attached; {NAME} is: `l4lab docker detach --project {NAME}`" in done.stderr
+
+
 def test_container_of_a_compose_run_is_no_server(shop: Compose) -> None:
     shop("run", "--detach", "--rm", "--name", "l4box-test-once", "web1")
     try:
@@ -349,6 +356,34 @@ def test_mistaken_label_is_told_by_the_watch_and_the_others_go_on(shop: Compose)
             assert servers(shop.project) == dict.fromkeys(WEBS, "ACTIVE")
 
 
+def test_mistaken_labels_at_the_start_of_the_watch_are_a_line_each_and_the_others_are_attached(
+    shop: Compose,
+) -> None:
+    gateway = str(shop.project.container("web1").endpoints[f"{NAME}_default"].gateway)
+    with (
+        extra(shop, "l4box-test-port", **{"l4box.port": "http"}),
+        extra(shop, "l4box-test-page", **{"l4box.health": "/a b"}),
+        extra(shop, "l4box-test-typo", **{"l4box.wieght": "3"}),
+        extra(shop, "l4box-test-gate", **{"l4box.vip": gateway}),
+        watching(shop) as said,
+    ):
+        wait_until_bound(shop)
+        for line in (
+            "problem: container l4box-test-port: l4box.port = 'http'",
+            "problem: container l4box-test-page: l4box.health: '/a b': l4, or the path of a page",
+            "problem: container l4box-test-typo: l4box.wieght: unknown key",
+            f"problem: container l4box-test-gate: l4box.vip = {gateway} is the gateway of the network",
+        ):
+            assert line in said
+        assert servers(shop.project) == dict.fromkeys(WEBS, "ACTIVE")
+
+
+def test_watch_that_is_interrupted_says_what_takes_back_what_is_attached(shop: Compose) -> None:
+    with watching(shop) as said:
+        wait_until_bound(shop)
+    assert f"not watching any more; `l4lab docker detach --project {NAME}` takes back" in said
+
+
 def test_detach_ends_the_watch(shop: Compose) -> None:
     with watching(shop) as said:
         wait_until_bound(shop)
@@ -356,6 +391,16 @@ def test_detach_ends_the_watch(shop: Compose) -> None:
         assert said.end() == 0
         assert "nothing to watch any more" in said
         assert servers(shop.project) == {}
+
+
+def test_status_is_whole_where_it_is_piped(shop: Compose) -> None:
+    long = "l4box-test-" + "a-long-name-" * 4 + "of-a-container"
+    with extra(shop, long):
+        attached(shop)
+        shown = l4lab("status", "--project", NAME).stdout.splitlines()
+        (line,) = [line for line in shown if long in line]
+    assert "ACTIVE" in line
+    assert len(shown) == 1 + len(WEBS) + 1
 
 
 def test_status_has_what_docker_and_the_box_say(shop: Compose) -> None:
