@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from signal import Signals
 from subprocess import CompletedProcess
@@ -87,7 +87,11 @@ class ContainerLab:
         servers = [server.name for server in self.config.server]
         if missing := [name for name in servers if name not in running]:
             raise LabError(f"not running: {', '.join(missing)}")
-        found = {name: self._node(name, one) for name, one in running.items()}
+        roles = {name: self.nodes.role(name) for name in running}
+        # A node's address is its first interface's. A container may have other networks besides the lab's.
+        known = set() if self._made else {IPv4Address(row["address"]) for row in self._servers()}
+        ways = _ways(running, roles, known)
+        found = {name: self._node(name, one, roles[name], known, ways) for name, one in running.items()}
         order = [name for name, node in found.items() if node.role is not Role.SERVER]
         return Plan(self.name, tuple(found[name] for name in (*order, *servers)))
 
@@ -182,6 +186,8 @@ class ContainerLab:
         """By what a script acts on the server: what it runs there runs in the container, with its files."""
         container = self.nodes.container(server)
         found = {"L4LAB_CONTAINER": container.name, "L4LAB_EXEC": f"docker exec {container.name}"}
+        if container.service is not None:
+            found["L4LAB_SERVICE"] = container.service
         if self._is_ours(server):
             there = web.of(self.config, server, SERVED)
             found |= {
@@ -324,7 +330,14 @@ class ContainerLab:
 
     # Nodes
 
-    def _node(self, name: str, container: Container) -> Node:
+    def _node(
+        self,
+        name: str,
+        container: Container,
+        role: Role,
+        known: Collection[IPv4Address],
+        ways: Mapping[Role, Collection[str]],
+    ) -> Node:
         here = self.network(name)
         networks = {end.address: network for network, end in container.endpoints.items()}
         interfaces = tuple(
@@ -337,11 +350,37 @@ class ContainerLab:
         return Node(
             name=name,
             namespace=here.path,
-            role=self.nodes.role(name),
-            interfaces=interfaces,
+            role=role,
+            interfaces=tuple(
+                sorted(
+                    interfaces,
+                    key=lambda one: one.address.ip not in known and one.peer not in ways.get(role, ()),
+                )
+            ),
             routes=(),
             vips=vips_of(self.config, name),
         )
+
+
+def _ways(
+    running: Mapping[str, Container], roles: Mapping[str, Role], known: Collection[IPv4Address]
+) -> dict[Role, set[str]]:
+    """The networks in which box and clients have to do with the others; `known` are the servers' addresses.
+
+    They are a router's or, where there is none, for the box the servers' and for clients the box's.
+    """
+    networks: dict[Role, set[str]] = {role: set() for role in Role}
+    for name, container in running.items():
+        networks[roles[name]] |= {
+            network
+            for network, end in container.endpoints.items()
+            if roles[name] is not Role.SERVER or end.address in known
+        }
+    routed = networks[Role.ROUTER]
+    return {
+        Role.BOX: routed or networks[Role.SERVER],
+        Role.CLIENT: routed or networks[Role.BOX],
+    }
 
 
 def _signal(server: str, name: str) -> Signals:

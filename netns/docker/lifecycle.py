@@ -125,6 +125,11 @@ def opened(project: str | None, *, say: Say) -> Iterator[ContainerLab]:
         if not lab.plan.of(Role.CLIENT):
             raise LabError("no container has the label l4box.role=client: it is where the clients run")
         lab.wait_until_bound(say)
+        for server, service in _called_otherwise(nodes, lab.config):
+            say(
+                f"{server} is of the service {service!r}: for compose, {{server}} names nothing; "
+                f"a command finds the service in L4LAB_SERVICE and the container in L4LAB_CONTAINER"
+            )
         yield lab
 
 
@@ -163,6 +168,13 @@ def _config(nodes: Nodes, name: str) -> LabConfig:
         ),
     }
     return parse(ProjectConfig, document, f"the box of {nodes.name}")
+
+
+def _called_otherwise(nodes: Nodes, config: LabConfig) -> list[tuple[str, str]]:
+    """Servers that have another name than their compose service, and the service: `--scale` makes a web-2."""
+    there = nodes.containers()
+    found = [(server.name, there[server.name].service) for server in config.server if server.name in there]
+    return [(name, service) for name, service in found if service is not None and service != name]
 
 
 @contextmanager

@@ -143,7 +143,7 @@ def shop(make_project: MakeProject) -> Compose:
 
 
 def rehearse(shop: Compose, *words: str) -> tuple[int, dict[str, Any], str]:
-    wait_until_bound(shop.project)
+    wait_until_bound(shop.project, OWN_SERVERS)
     chosen = {
         **shop.environment,
         "COMPOSE_PROJECT_NAME": PROJECT,
@@ -154,7 +154,7 @@ def rehearse(shop: Compose, *words: str) -> tuple[int, dict[str, Any], str]:
 
 def assert_nothing_left(shop: Compose) -> None:
     """The project is up as before, and of the rehearsal there is nothing."""
-    wait_until_bound(shop.project)
+    wait_until_bound(shop.project, OWN_SERVERS)
     assert Counter(get(shop.project) for _ in range(6)) == dict.fromkeys(OWN_SERVERS, 2)
     assert not list(state.RUN.glob("project-*"))
     assert not list(Path("/run/l4lab-docker").glob(f"{PROJECT}*"))
@@ -209,7 +209,7 @@ def test_rehearsal_of_a_stopped_container_ends_with_its_command(shop: Compose) -
 def test_project_of_other_images_on_one_network_is_attached_for_the_rehearsal_and_detached_after_it(
     make_project: MakeProject, tmp_path: Path
 ) -> None:
-    stock = make_project("l4box-test-stock", STOCK, real_servers={}, speed=10.0)
+    stock = make_project("l4box-test-stock", STOCK, speed=10.0)
     before = {node: network_state(stock.project, node) for node in ("box", "web2", "client")}
     chosen = {**stock.environment, "COMPOSE_PROJECT_NAME": stock.name, "COMPOSE_FILE": str(STOCK)}
     code, result, said = l4lab(
@@ -238,11 +238,57 @@ def test_project_of_other_images_on_one_network_is_attached_for_the_rehearsal_an
     assert not list(state.RUN.glob("project-*"))
 
 
+def test_losses_of_a_server_on_two_networks_are_explained_as_of_one_on_one(make_project: MakeProject) -> None:
+    """The box reaches it on the network that it shares with the box, which is not the server's first."""
+    project = make_project("l4box-test-two", STOCK, STOCK.with_name("two-networks.yml"), speed=10.0)
+    with project.project.box as api:
+        (service,) = api.configuration()["virtual_server"]
+    assert service["real_server"] == []
+    interfaces = project.project.run("web1", ["ip", "-brief", "-4", "address", "show", "dev", "eth0"]).stdout
+    (shared,) = [
+        end.address for name, end in project.project.container("web1").endpoints.items() if "default" in name
+    ]
+    assert str(shared) not in interfaces, "its first network is the other one"
+    chosen = {
+        **project.environment,
+        "COMPOSE_PROJECT_NAME": project.name,
+        "COMPOSE_FILE": f"{STOCK}:{STOCK.with_name('two-networks.yml')}",
+    }
+    code, result, said = l4lab(
+        *("rehearse", "--on", "docker", "--json", "--servers", "web1", "--clients", "curl:4,curl-new:16"),
+        *("--", "sh", "-c", 'docker restart --time 1 $L4LAB_CONTAINER; "$L4LAB_WAIT" ACTIVE; '),
+        *("sh", "{server}"),
+        **chosen,
+    )
+    assert [one["exit_code"] for one in result["deploys"]] == [0], said
+    assert result["lost"] > 0, said
+    assert code == 1
+    assert result["unexplained"] == 0, result["explained"]
+    assert {one["server"] for one in result["explained"] if one["lost"]} == {"web1"}, result["explained"]
+    assert {one["server"] for one in result["request_log"] if one["outcome"] == "ok"} == set(OWN_SERVERS)
+
+
+def test_container_of_a_scaled_service_is_said_to_be_none_of_composes_names(
+    make_project: MakeProject,
+) -> None:
+    project = make_project("l4box-test-scale", STOCK, speed=10.0)
+    project("up", "--detach", "--no-build", "--no-recreate", "--scale", "web1=2")
+    code, result, said = l4lab(
+        *("rehearse", "--on", "docker", "--json", "--servers", "web1-2", "--clients", "curl:2"),
+        *("--", "sh", "-c", "echo of $L4LAB_SERVICE as $L4LAB_CONTAINER", "sh", "{server}"),
+        **{**project.environment, "COMPOSE_PROJECT_NAME": project.name, "COMPOSE_FILE": str(STOCK)},
+    )
+    assert "web1-2 is of the service 'web1': for compose, {server} names nothing" in said
+    assert f"of web1 as {project.project.container('web1-2').name}" in said
+    assert result["deploys"][0]["exit_code"] == 0
+    assert code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--speed", "5"], "are for a lab"),
-        (["--project", "l4box-test-none"], "no container has the label l4box.role=box"),
+        (["--project", "l4box-test-none"], "no container of the project 'l4box-test-none' has the label"),
         (["--servers", "web9"], "web9"),
     ],
 )
