@@ -6,7 +6,6 @@ deploy's. So it is measured, by what should have happened when.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -130,16 +129,17 @@ def _missed(recording: Recording) -> Iterator[bool]:
 
 
 def _loop_s(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
-    """The upper bound of the bucket with the 99th percentile of what came between; None for no reading."""
-    if not before or not after:
+    """The upper bound of the bucket with the 99th percentile of what came between; None for no reading.
+
+    Each reading counts the beats up to each bound, and all of them.
+    """
+    if not before or not after or after["beats"] <= before["beats"]:
         return None
-    counts = [late - early for early, late in zip(before["counts"], after["counts"], strict=True)]
-    total, seen = sum(counts), 0
-    for bound, count in zip([*after["upper_bounds_s"], math.inf], counts, strict=False):
-        seen += count
-        if total and seen >= 0.99 * total:
+    enough = 0.99 * (after["beats"] - before["beats"])
+    for bound, early, late in zip(after["upper_bounds_s"], before["counts"], after["counts"], strict=True):
+        if late - early >= enough:
             return float(bound)
-    return None
+    return float(after["worst_s"])
 
 
 def _percentile(values: Sequence[float], share: float) -> float | None:

@@ -71,12 +71,14 @@ def test_one_late_request_of_many_is_no_busy_machine() -> None:
 
 def test_loop_lag_is_that_of_the_run_and_not_what_came_before() -> None:
     bounds = [0.01, 0.1, 1.0]
-    before = {"upper_bounds_s": bounds, "counts": [0, 0, 500, 0]}
-    idle = {"upper_bounds_s": bounds, "counts": [1000, 0, 500, 0]}
-    busy = {"upper_bounds_s": bounds, "counts": [900, 0, 600, 0]}
+    before = {"upper_bounds_s": bounds, "counts": [0, 0, 500], "beats": 510, "worst_s": 3.0}
+    idle = {"upper_bounds_s": bounds, "counts": [1000, 1000, 1500], "beats": 1510, "worst_s": 3.0}
+    busy = {"upper_bounds_s": bounds, "counts": [900, 900, 1500], "beats": 1510, "worst_s": 3.0}
+    stalled = {"upper_bounds_s": bounds, "counts": [0, 0, 500], "beats": 520, "worst_s": 7.0}
     assert measure(run(0.0), (before, idle), None, None).loop_s == 0.01
     found = measure(run(0.0), (before, busy), None, None)
     assert found.loop_s == 1.0 > LOOP_S
+    assert measure(run(0.0), (before, stalled), None, None).loop_s == 7.0
     assert "event loop" in found.words
 
 
