@@ -15,7 +15,7 @@ Try next:
   $(BIN)/l4box events --follow                            # in another terminal, for the next command's effect:
   $(BIN)/l4lab server rs1 health-off                      # as a deploy begins; SUSPECT, FAILED within 20 s
   $(BIN)/l4lab scenario run health-file-only --report out # why deploys lose requests: open out/report.html
-  $(BIN)/l4lab rehearse --speed 20 -- examples/trap.sh {server} # then your own deploy script instead
+  $(BIN)/l4lab rehearse -- examples/trap.sh {server}      # a deploy that loses requests, two minutes; then your own
 endef
 export NEXT
 

@@ -108,18 +108,17 @@ def _already(existing: State, asked: LabConfig, say: Say) -> Lab:
 def wanted(file: Path | None, *, name: str | None, settings: Mapping[str, float | None]) -> LabConfig:
     """The configuration to rehearse with: of the file, else of the lab that is up, else the default lab's.
 
-    `settings` that are not None go over it: "speed", and those of netns/config.py: with_settings. LabError
-    where they contradict a lab that is up, ConfigError for what can't be.
+    `settings` that are not None go over it: "speed", "delay_ms", and those of netns/config.py: with_settings.
+    LabError where they contradict a lab that is up, ConfigError for what can't be.
     """
     given = {key: value for key, value in settings.items() if value is not None}
-    speed = given.pop("speed", None)
+    of_the_lab: dict[str, Any] = {key: given.pop(key) for key in ("speed", "delay_ms") if key in given}
     made = state.read(name or DEFAULT_NAME) if file is None else None
     if made is None:
-        config = load(file, name=name, speed=speed)
+        config = load(file, name=name, **of_the_lab)
         made = state.read(config.name)
     else:
-        changed = {} if speed is None else {"speed": speed}
-        config = parse(LabConfig, {**made.asked, **changed}, f"the lab {made.name!r}")
+        config = parse(LabConfig, {**made.asked, **of_the_lab}, f"the lab {made.name!r}")
     if given:
         config = with_settings(config, given)
     if made is None:

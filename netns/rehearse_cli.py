@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from netns.errors import LabError
+from netns.options import delay_option
 
 if TYPE_CHECKING:
     from netns.config import LabConfig
@@ -68,6 +69,7 @@ def _say(message: str) -> None:
     help="Health check interval of every virtual server, in box seconds.",
 )
 @click.option("--retries", type=click.IntRange(0), metavar="N", help="Health check retries, likewise.")
+@delay_option
 @click.option("--parallel", type=click.IntRange(1), default=1, show_default=True, help="Servers at a time.")
 @click.option(
     "--timeout",
@@ -120,6 +122,7 @@ def rehearse(
     speed: float | None,
     interval: float | None,
     retries: int | None,
+    delay_ms: float | None,
     parallel: int,
     timeout: float,
     sweep: int | None,
@@ -155,10 +158,11 @@ def rehearse(
         raise click.MissingParameter(param_type="argument", param_hint="COMMAND")
     if vary and sweep is None:
         raise click.UsageError("--vary needs --sweep N")
-    settings = {"speed": speed, "interval": interval, "retries": retries}
+    settings = {"speed": speed, "interval": interval, "retries": retries, "delay_ms": delay_ms}
     if on == "docker" and (file or name or vary or any(one is not None for one in settings.values())):
         raise click.UsageError(
-            "--file, --name, --speed, --interval, --retries and --vary are for a lab: a project is what it is"
+            "--file, --name, --speed, --interval, --retries, --delay and --vary are for a lab: "
+            "a project is what it is"
         )
     find(words)
     if report is not None:

@@ -15,11 +15,11 @@ from typing import Any, Final
 from netns.findings import lacks
 from netns.recording import Recording
 
-PACING_S: Final = 0.25
+PACING_S: Final = 0.5
 """One request in a hundred may leave so late: five times what was measured with both cores at work."""
-LOOP_S: Final = 0.1
+LOOP_S: Final = 0.5
 """So much may the box's event loop lag, at the 99th percentile."""
-CHECK_S: Final = 0.5
+CHECK_S: Final = 1.0
 """So late may a health check begin."""
 
 
