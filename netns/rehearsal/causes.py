@@ -13,7 +13,7 @@ from typing import Final
 
 from netns.findings import Lack
 from netns.recording import Fact, Outcome, Request
-from netns.rehearsal.flows import Attempt, Fate
+from netns.rehearsal.attempt import Attempt, Fate
 from netns.rehearsal.history import History
 
 SLOW_S: Final = 0.5

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from netns.findings import LOSSES
 from netns.recording import Outcome, Request
 from netns.rehearsal import causes
+from netns.rehearsal.attempt import Attempt, Fate
 from netns.rehearsal.causes import Cause, Explained, is_slow
-from netns.rehearsal.flows import Attempt, Fate, Wire
+from netns.rehearsal.flows import Wire
 from netns.rehearsal.history import History
 
 

@@ -552,6 +552,14 @@ def test_what_a_server_sends_to_somebody_else_from_its_own_address_says_nothing(
     assert only(story).cause is Cause.FILTERED
 
 
+def test_packet_with_a_vips_dscp_for_a_port_of_no_virtual_server_is_none_of_the_clients() -> None:
+    story = Story()
+    story.connection(40009, "rs2", 22).syn(25.0)
+    story.loses("rs2", Fact.FILTER, 20)
+    asks(story, new=True)
+    assert only(story).cause is Cause.FILTERED
+
+
 # Other requests that are not where they are looked for first
 
 
