@@ -115,6 +115,11 @@ def begins_or_asks(packet: bytes, tcp: int) -> bool:
     return packet.startswith((b"GET ", b"POST "), data)
 
 
+def begins_asks_or_ends(packet: bytes, tcp: int) -> bool:
+    """The same, or it is a FIN or a RST, of either side."""
+    return bool(packet[tcp + 13] & (FIN | RST)) or begins_or_asks(packet, tcp)
+
+
 def of_ends(ends: Iterable[str]) -> Glance:
     """It goes from or to one of these ends ("10.80.4.2:40000")."""
     wanted = {

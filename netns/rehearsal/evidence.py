@@ -15,7 +15,7 @@ from netns.rehearsal.causes import is_slow
 from netns.rehearsal.flows import Places, Wire
 from netns.run_clock import RunClock
 from netns.topology import Role
-from netns.wire import Segment, begins_or_asks, of_ends, port, segments, unreachables
+from netns.wire import Segment, begins_asks_or_ends, begins_or_asks, of_ends, port, segments, unreachables
 
 LOGGED_S: Final = 0.5
 """Real seconds within which a client that reads its answer at once has logged a request."""
@@ -150,7 +150,7 @@ def under_way(
     asked: dict[str, tuple[str, Segment]] = {}
     told: dict[str, Segment] = {}
     for node in where.clients:
-        for segment in segments(captures[node].path, clock.unix):
+        for segment in segments(captures[node].path, clock.unix, begins_asks_or_ends):
             found = where.ends(segment)
             if found is None or segment.time > ended:
                 continue

@@ -11,7 +11,7 @@ from scapy.packet import Packet, Raw
 
 from netns.clients.order import LONGEST_NAME
 from netns.pcapng import Trace, merge
-from netns.wire import Glance, Segment, begins_or_asks, of_ends, read, unreachables
+from netns.wire import Glance, Segment, begins_asks_or_ends, begins_or_asks, of_ends, read, unreachables
 from netns.wire import segments as wire_segments
 
 START_NS = 1_800_000_000_000_000_000
@@ -89,14 +89,15 @@ def test_who_keeps_few_of_many_gets_just_those(tmp_path: Path) -> None:
     other = Ether() / IP(src="10.80.4.2", dst="10.80.1.2") / TCP(sport=40002, dport=80, flags="A")
     back = Ether() / IP(src="192.0.2.10", dst="10.80.4.2") / TCP(sport=80, dport=40001, flags="SA")
     asks = tcp("PA", b"POST /?curl-post-1.3 HTTP/1.1\r\n")
-    path = capture(tmp_path, tcp("S"), back, other, asks, tcp("PA", b"more"))
+    path = capture(tmp_path, tcp("S"), back, other, asks, tcp("PA", b"more"), tcp("FA"), tcp("R"))
 
     def kept(wanted: Glance) -> list[str]:
         return [str(one.flags) + one.request_id for one in wire_segments(path, float, wanted)]
 
-    assert kept(of_ends(["10.80.4.2:40001"])) == ["2", "18", "24curl-post-1.3", "24"]
+    assert kept(of_ends(["10.80.4.2:40001"])) == ["2", "18", "24curl-post-1.3", "24", "17", "4"]
     assert kept(of_ends(["10.80.4.2:40002"])) == ["16"]
     assert kept(begins_or_asks) == ["2", "24curl-post-1.3"]
+    assert kept(begins_asks_or_ends) == ["2", "24curl-post-1.3", "17", "4"]
 
 
 def test_request_is_named_by_the_query_of_its_url_whatever_its_path(tmp_path: Path) -> None:
