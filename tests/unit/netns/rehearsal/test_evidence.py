@@ -24,6 +24,8 @@ CONFIG = LabConfig()
 LAB: Any = SimpleNamespace(plan=plan(CONFIG), config=CONFIG)
 CLIENT = str(LAB.plan.node("client").address)
 VIP = "192.0.2.10"
+LINK = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+"""With addresses: scapy asks the network for those that are missing."""
 START_S = 1_800_000_000
 CLOCK = RunClock(speed=10.0, monotonic_s=0.0, unix_s=float(START_S), box_s=0.0)
 """A real second of the capture is ten of the run's."""
@@ -31,15 +33,15 @@ CLOCK = RunClock(speed=10.0, monotonic_s=0.0, unix_s=float(START_S), box_s=0.0)
 
 def asks(name: str, *, port: int = 40001, path: str = "/large") -> Packet:
     line = f"GET {path}?{name} HTTP/1.1\r\n".encode()
-    return Ether() / IP(src=CLIENT, dst=VIP) / TCP(sport=port, dport=80, flags="PA") / Raw(line)
+    return LINK / IP(src=CLIENT, dst=VIP) / TCP(sport=port, dport=80, flags="PA") / Raw(line)
 
 
 def opens(*, port: int = 40001) -> Packet:
-    return Ether() / IP(src=CLIENT, dst=VIP) / TCP(sport=port, dport=80, flags="S")
+    return LINK / IP(src=CLIENT, dst=VIP) / TCP(sport=port, dport=80, flags="S")
 
 
 def server(flags: str, *, port: int = 40001) -> Packet:
-    return Ether() / IP(src=VIP, dst=CLIENT) / TCP(sport=80, dport=port, flags=flags)
+    return LINK / IP(src=VIP, dst=CLIENT) / TCP(sport=80, dport=port, flags=flags)
 
 
 def under(
