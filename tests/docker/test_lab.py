@@ -197,7 +197,15 @@ def test_careful_rolling_deploy_by_compose_loses_nothing_of_clients_that_retry(s
 def test_rehearsal_of_a_stopped_container_ends_with_its_command(shop: Compose) -> None:
     """A deploy that leaves a server down fails, and says so."""
     code, result, said = rehearse(
-        shop, "--servers", "web1", "--timeout", "5", "--", "sh", "-c", "docker stop $L4LAB_CONTAINER; exit 3; {server}"
+        shop,
+        "--servers",
+        "web1",
+        "--timeout",
+        "5",
+        "--",
+        "sh",
+        "-c",
+        "docker stop $L4LAB_CONTAINER; exit 3; {server}",
     )
     assert code == 6
     assert result["deploys"][0]["exit_code"] == 3, said

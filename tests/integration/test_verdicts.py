@@ -219,6 +219,27 @@ def test_servers_that_speak_tls_are_told_to_be_more_than_the_clients_speak(tmp_p
     assert "The servers of web speak TLS, and the lab's clients speak HTTP in clear only" in result["text"]
 
 
+# This machine
+
+
+def test_a_box_that_had_no_time_makes_the_run_inconclusive_with_the_figures(tmp_path: Path) -> None:
+    """Its daemon is stopped for as long as a machine at a standstill would stop it."""
+    text = f"""
+    box=$(l4lab status --json | python3 -c 'import json, sys; print([one["pid"] for one in
+      json.load(sys.stdin)["programs"] if one["role"] == "box"][0])')
+    kill -STOP $box; sleep 3; kill -CONT $box
+    {HARMLESS}
+    """
+    code, result, said = rehearse(
+        *FAST, "--servers", "rs1", "--clients", "curl:3", "--", script(tmp_path, text), "{server}", speed=1
+    )
+    assert code == INCONCLUSIVE, said
+    assert "This machine was too busy: " in result["text"]
+    measured = result["figures"]["this machine"]
+    assert measured["check_s"] > 1
+    assert f"a health check began {measured['check_s']:.2f} s late" in result["text"]
+
+
 # What is not of this run
 
 
