@@ -236,7 +236,7 @@ class Wire:
         )
         if closing is not None:
             fate, ended = self._ending(flow, closing), closing.time
-            if not any(one.opens or (one.flags & ACK and not one.rst) for one in answers):
+            if closing.refuses or not any(one.opens or (one.flags & ACK and not one.rst) for one in answers):
                 fate = Fate.BOX_REFUSED if fate is Fate.BOX_RESET else Fate.REFUSED
         elif answers and opened:
             fate, ended = Fate.TAKEN, answers[-1].time
@@ -291,15 +291,14 @@ class Wire:
         )
 
     def _left(self, flow: Flow, since: float) -> float:
-        """When the client's own first FIN or RST left it; infinity for never."""
-        return next(
-            (
-                one.time
-                for one in flow.at(self.places.clients)
-                if one.source == flow.client and one.time >= since and (one.fin or one.rst)
-            ),
-            inf,
-        )
+        """When the client's own first FIN or RST left it; infinity for never.
+
+        A RST before its last SYN ends nothing: it answers the ACK of an older connection from the same port
+        (RFC 9293 §3.10.7.3), and the client's kernel tries again.
+        """
+        sent = [one for one in flow.at(self.places.clients) if one.source == flow.client]
+        since = max([since, *(one.time for one in sent if one.opens)])
+        return next((one.time for one in sent if one.time >= since and (one.fin or one.rst)), inf)
 
     def _answer(self, flow: Flow, server: str, arrived: float | None, until: float) -> float | None:
         if arrived is None:

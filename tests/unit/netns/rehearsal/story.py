@@ -113,6 +113,10 @@ class Connection:
         self._to_server(at, ACK, self.seq, b"", "server")
         return self
 
+    def old_ack(self, at: float) -> Connection:
+        """The server's kernel still has an older connection from that port."""
+        return self._to_client(at, ACK, 7001, ack=99)
+
     def refuse(self, at: float) -> Connection:
         return self._to_client(at, RST | ACK, 0)
 

@@ -45,6 +45,18 @@ def test_refusal_by_a_server_that_listens_and_has_no_filter_means_that_it_did_no
     assert "too short to be seen" in found.text
 
 
+def test_refusal_after_the_ack_of_an_older_connection_from_the_same_port_is_of_the_health_window() -> None:
+    """The ACK draws the client's RST, and its kernel sends the SYN again (RFC 9293 §3.10.7.3)."""
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20, 40)
+    connection = story.connection(40001, "rs2").syn(27.0).old_ack(27.004).leaves(27.006, RST)
+    connection.syn(27.02).refuse(27.024)
+    story.request("curl-new-1.3", 26.99, 27.03, Outcome.REFUSED)
+    found = only(story)
+    assert (found.cause, found.server) == (Cause.HEALTH_WINDOW, "rs2")
+    assert "nothing listened there" in found.text
+
+
 def test_request_over_a_connection_that_the_server_had_closed_is_a_stuck_session() -> None:
     story = Story()
     story.loses("rs2", Fact.LISTENING, 20)
