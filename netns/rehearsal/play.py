@@ -92,6 +92,7 @@ class _Playing:
         self._ill = ""
         self._not_back = ""
         self._left_running: list[str] = []
+        self._unfinished = 0
         self._box_ended: float | None = None
         self._played = 0.0
         self._closing: frozenset[str] = frozenset()
@@ -327,6 +328,7 @@ class _Playing:
         run, lab = self._run, self._lab
         left = under_way(run.requests, lab, run.captures, run.clock, ended=self._played, closed=self._closing)
         run.requests += left.lost
+        self._unfinished = left.unfinished
         run.figures["requests under way at the end"] = left.unfinished
         missed = sum(seen.dropped for capture in run.captures.values() for seen in capture.counted)
         if missed:
@@ -395,6 +397,7 @@ class _Playing:
             left_running=tuple(self._left_running),
             unfelt=() if none_done else unfelt(found, done),
             unchanged=() if none_done else unchanged(recording, done, whole=order.fleet),
+            unfinished=self._unfinished,
             busy=measured.words,
         )
 

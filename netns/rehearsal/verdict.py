@@ -64,6 +64,8 @@ class Circumstances:
     """Deployed servers that no request reached."""
     unchanged: tuple[str, ...] = ()
     """Deployed servers of which no change was seen."""
+    unfinished: int = 0
+    """Requests that were under way when the run ended, over connections that were still open."""
     busy: str = ""
     """What this machine did to the run, with figures."""
 
@@ -81,6 +83,8 @@ def conclude(
     """`causes`: how many requests were lost, by cause; `step`: what to do about them first."""
     lost = sum(causes.values())
     of = f"{lost:,} of {plural(requests, 'request')} lost"
+    if circumstances.unfinished:
+        of += f", {circumstances.unfinished:,} more under way when the run ended"
     if circumstances.ill:
         return Judgement(Verdict.ILL, f"Nothing was deployed. {circumstances.ill}.", (circumstances.ill,))
     failures = tuple(_failures(deploys, circumstances))

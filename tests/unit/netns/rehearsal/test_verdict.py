@@ -150,6 +150,10 @@ def test_a_deploy_that_nobody_could_feel_or_see_is_inconclusive(what: str) -> No
     assert "rs1, rs2" in found.text
 
 
+def test_requests_under_way_at_the_end_are_told() -> None:
+    assert judged(unfinished=2).text == "0 of 2,860 requests lost, 2 more under way when the run ended."
+
+
 def test_each_verdict_has_its_exit_code() -> None:
     codes = {verdict.value: verdict.exit_code for verdict in Verdict}
     assert codes == {"ok": 0, "lost": 1, "failed": 6, "ill": 7, "inconclusive": 8}
