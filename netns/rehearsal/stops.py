@@ -1,4 +1,4 @@
-"""What each server did to its clients when the deploy stopped it, whoever told it to."""
+"""What each server did to its clients each time that it stopped, whoever stopped it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from netns.findings import lacks
+from netns.findings import Lack
 from netns.recording import Fact, Recording
 from netns.rehearsal.flows import Places
+from netns.rehearsal.outage import lost_facts
+from netns.rehearsal.window import TOLD
 from netns.run_clock import RunClock
 from netns.stop_pattern import StopPattern, first_sign, stop_pattern
 from netns.wire import Segment, segments
@@ -17,13 +19,13 @@ from netns.wire import Segment, segments
 SEEN_S: Final = 0.1
 """Real seconds by which it may be seen late that nothing listens: connections have been ended by then."""
 
-TOLD = "web server told to stop"
-ENDED = "web server has ended"
+ENDED: Final = "web server has ended"
+"""How the step begins that says so (netns/run.py)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The first stop of a server in a run."""
+    """One stop of a server: from its first sign until its web server listened again, or the run was over."""
 
     server: str
     kind: str
@@ -42,38 +44,57 @@ def stops(
     places: Places,
     clock: RunClock,
 ) -> tuple[Stop, ...]:
-    """Of each server that was stopped; `captures` are the servers'."""
+    """Each stop of each server, in the order of time; `captures` are the servers', by their names.
+
+    A server without a capture has stops all the same: nothing was seen of its clients then.
+    """
     found = []
     for server, kind in kinds.items():
-        gone = next((one for one in lacks(recording, server) if one.fact is Fact.LISTENING), None)
-        if gone is None:
-            continue
-        until = min(gone.ended, recording.ended)
-        said = [step for step in recording.steps if step.node == server and step.time <= until]
-        told = next((step for step in said if step.text.startswith(TOLD)), None)
-        ended = next((step.time for step in said if step.text.startswith(ENDED)), None)
-        seen = _clients(captures[server], places, clock)
-        since = next((one.began for one in lacks(recording, server)), gone.began)
-        since = min(since, gone.began - SEEN_S * recording.speed)
-        began = (
-            told.time
-            if told is not None
-            else first_sign(seen, gone.began, since=since, speed=recording.speed)
-        )
-        pattern = stop_pattern(
-            server,
-            recording.requests,
-            seen,
-            told=began,
-            until=until,
-            speed=recording.speed,
-            listener_gone=gone.began,
-            ended=ended,
-        )
-        found.append(Stop(server, kind, began, told.text if told else "", pattern))
-    return tuple(found)
+        lost = lost_facts(recording, server)
+        gone = [lack for lack in lost if lack.fact is Fact.LISTENING]
+        seen = _clients(captures.get(server), places, clock) if gone else ()
+        over = 0.0
+        for lack in gone:
+            found.append(_stop(server, kind, recording, seen, lack, lost, over))
+            over = lack.ended
+    return tuple(sorted(found, key=lambda stop: stop.told))
 
 
-def _clients(path: Path, places: Places, clock: RunClock) -> Sequence[Segment]:
+def _stop(
+    server: str,
+    kind: str,
+    recording: Recording,
+    seen: Sequence[Segment],
+    gone: Lack,
+    lost: Sequence[Lack],
+    over: float,
+) -> Stop:
+    """`gone`: when nothing listened; `over`: when the stop before this one was over."""
+    until = min(gone.ended, recording.ended)
+    said = [step for step in recording.steps if step.node == server and over <= step.time <= until]
+    told = next((step for step in said if step.text.startswith(TOLD)), None)
+    ended = next((step.time for step in said if step.text.startswith(ENDED)), None)
+    if told is not None:
+        began = told.time
+    else:
+        beside = [lack.began for lack in lost if lack.began <= gone.began <= lack.ended]
+        since = max(over, min(*beside, gone.began - SEEN_S * recording.speed))
+        began = first_sign(seen, gone.began, since=since, speed=recording.speed)
+    pattern = stop_pattern(
+        server,
+        recording.requests,
+        seen,
+        told=began,
+        until=until,
+        speed=recording.speed,
+        listener_gone=gone.began,
+        ended=ended,
+    )
+    return Stop(server, kind, began, told.text if told else "", pattern)
+
+
+def _clients(path: Path | None, places: Places, clock: RunClock) -> Sequence[Segment]:
     """The segments of clients' connections, as the server's interface saw them."""
+    if path is None or not path.exists():
+        return ()
     return [one for one in segments(path, clock.unix) if places.ends(one) is not None]
