@@ -102,6 +102,8 @@ class _Asked:
     arrived: float
     answered: float = inf
     """When the first of an answer left."""
+    left: float = -inf
+    """When the last of it left."""
 
 
 @dataclass(slots=True, eq=False)
@@ -161,7 +163,7 @@ def stop_pattern(
     flows = _flows(captured, until)
     had = [flow for flow in flows if flow.began <= told < flow.ended]
     spanning = _spanning(requests, told)
-    taken = {flow for flow in had if flow.port in spanning or _is_waiting(flow, told)}
+    taken = {flow for flow in had if flow.port in spanning or _is_under_way(flow, told)}
     idle = [flow for flow in had if flow not in taken]
     decided = until - UNDECIDED_S * speed
     later = [(flow, asked) for flow in had for asked in flow.asked if told < asked.arrived <= decided]
@@ -185,7 +187,7 @@ def stop_pattern(
             kept=sum(flow.ended == inf for flow in idle),
         ),
         idle_ended_s=after(max(ended_idle, default=None)),
-        in_hand=_count(_taken_fate(flow, spanning.get(flow.port), told) for flow in taken),
+        in_hand=_count(_taken_fate(flow, spanning.get(flow.port), told, speed) for flow in taken),
         later=_count(_fate(flow, asked) for flow, asked in later),
         new=_count(_fate(flow, asked) for flow, asked in new),
         listener_gone_s=after(listener_gone),
@@ -250,6 +252,7 @@ def _from_client(flow: _Flow, segment: Segment) -> None:
 def _from_server(flow: _Flow, segment: Segment) -> None:
     if segment.length and flow.asked:
         flow.asked[-1].answered = min(flow.asked[-1].answered, segment.time)
+        flow.asked[-1].left = segment.time
     flow.accepted |= bool(segment.flags & SYN)
     if segment.rst:
         flow.rst = min(flow.rst, segment.time)
@@ -262,17 +265,22 @@ def _spanning(requests: Iterable[Request], told: float) -> dict[int, Request]:
     return {one.local_port: one for one in requests if one.local_port and one.started <= told < one.ended}
 
 
-def _is_waiting(flow: _Flow, told: float) -> bool:
-    """Whether, by the wire, a request had arrived by then and nothing of its answer had left."""
+def _is_under_way(flow: _Flow, told: float) -> bool:
+    """Whether, by the wire, a request had arrived by then, and its answer had not left whole."""
     before = [asked for asked in flow.asked if asked.arrived <= told]
-    return bool(before) and before[-1].answered > told
+    return bool(before) and (before[-1].answered > told or before[-1].left > told)
 
 
-def _taken_fate(flow: _Flow, request: Request | None, told: float) -> _Fate:
+def _taken_fate(flow: _Flow, request: Request | None, told: float, speed: float) -> _Fate:
     """The client's word first. One that tries again elsewhere by itself reports another connection's port."""
     if request is not None:
         return _Fate.FINISHED if request.outcome is Outcome.OK else flow.end
-    return _fate(flow, [asked for asked in flow.asked if asked.arrived <= told][-1])
+    asked = [asked for asked in flow.asked if asked.arrived <= told][-1]
+    if asked.answered > told:
+        return _fate(flow, asked)
+    # The answer had begun, and nobody says that it was whole: it was if the connection was then idle.
+    whole = asked is not flow.asked[-1] or asked.left + IDLE_S * speed < flow.ended < inf
+    return _Fate.FINISHED if whole else flow.end
 
 
 def _fate(flow: _Flow, asked: _Asked) -> _Fate:

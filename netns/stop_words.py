@@ -8,7 +8,7 @@ from netns.findings import plural, seconds
 from netns.stop_pattern import Fates, StopPattern
 
 AT_ONCE_S: Final = 0.05
-"""Real seconds within which nobody could have done anything else."""
+"""Real seconds below which a duration is not worth a figure."""
 
 
 def in_words(pattern: StopPattern) -> str:
@@ -27,7 +27,8 @@ def clients_in_words(pattern: StopPattern) -> str:
     idle = pattern.idle
     parts = [f"{plural(idle.total, 'idle connection')}: {idle_in_words(pattern)}"]
     if pattern.in_hand.total:
-        parts.append(f"{plural(pattern.in_hand.total, 'request')} in hand: {_in_hand(pattern)}")
+        under_way = fates_in_words(pattern.in_hand, "finished")
+        parts.append(f"{plural(pattern.in_hand.total, 'request')} under way: {under_way}")
     if pattern.later.total:
         parts.append(f"{plural(pattern.later.total, 'later request')}: {fates_in_words(pattern.later)}")
     if pattern.new.total:
@@ -40,10 +41,6 @@ def gone_in_words(after_s: float | None) -> str:
     if after_s is None:
         return "no"
     return "at once" if after_s < AT_ONCE_S else f"after {seconds(after_s)}"
-
-
-def _in_hand(pattern: StopPattern) -> str:
-    return fates_in_words(pattern.in_hand, "finished")
 
 
 def idle_in_words(pattern: StopPattern) -> str:

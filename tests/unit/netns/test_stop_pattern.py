@@ -139,7 +139,7 @@ def test_capture_out_of_order_and_a_syn_seen_twice_change_nothing() -> None:
     assert pattern(wire).idle == Ends(fin=1, rst=0, client=0, kept=0)
 
 
-# Requests in hand
+# Requests under way
 
 
 def test_download_under_way_is_in_hand_and_its_client_says_whether_it_was_whole() -> None:
@@ -172,6 +172,20 @@ def test_request_that_has_arrived_unanswered_is_in_hand_even_if_its_client_repor
     wire.server(10.5, 2, FIN | ACK)
     found = pattern(wire, request(77, 9.9, 10.9))  # the client of port 2 asked again elsewhere
     assert found.in_hand == Fates(finished=1, fin=1, rst=0, refused=0, hanging=1)
+
+
+def test_download_under_way_that_no_client_tells_of_is_not_an_idle_connection() -> None:
+    """As of clients that had not ended it when the run did."""
+    wire = Wire()
+    for port in (1, 2, 3, 4):
+        wire.kept_alive(port)  # the answer began at 2 s
+        wire.answers(10.2, port)
+    wire.server(10.21, 1, RST)
+    wire.server(10.21, 2, FIN | ACK)
+    wire.server(11.0, 3, FIN | ACK)  # idle by then: its answer was whole
+    found = pattern(wire)
+    assert found.in_hand == Fates(finished=1, fin=1, rst=1, refused=0, hanging=1)
+    assert found.idle == Ends(0, 0, 0, 0)
 
 
 def test_request_that_came_twice_is_one() -> None:
@@ -303,7 +317,7 @@ def test_pattern_is_told_in_a_sentence() -> None:
     wire.server(12.0, 4, RST | ACK)
     found = pattern(wire, request(3, 1.5, 11.0), listener_gone=10.0, ended=11.25)
     assert in_words(found) == (
-        "2 idle connections: closed by FIN, the last after 0.20 s; 1 request in hand: finished; "
+        "2 idle connections: closed by FIN, the last after 0.20 s; 1 request under way: finished; "
         "1 new connection: refused; listener gone: at once; processes gone: after 1.2 s"
     )
     assert "1 closed by FIN, 2 kept" in in_words(replace(found, idle=Ends(fin=1, rst=0, client=0, kept=2)))
