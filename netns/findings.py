@@ -318,7 +318,7 @@ def headline(recording: Recording) -> Iterator[str]:
         longest = max(request.ended - request.started for request in hangs)
         clients = len({request.client for request in hangs})
         hung = plural(clients, "client")
-        yield f"{hung} hung without a word, for up to {seconds(longest)} a request."
+        yield f"{hung} hung without a word, for up to {seconds(longest, recording.speed)} a request."
     for reset in resets(recording):
         yield f"The box reset {plural(reset.sessions, 'session')} of {reset.server} ({words(reset.reason)})."
     for server in recording.servers:
@@ -330,9 +330,9 @@ def headline(recording: Recording) -> Iterator[str]:
 
 def _drained(recording: Recording, server: str, requests: Sequence[Request]) -> str:
     out = absences(recording, server)
-    gone = f"The box took {server} out of the binding list at {seconds(out[0].started)}"
+    gone = f"The box took {server} out of the binding list at {seconds(out[0].started, recording.speed)}"
     if out[-1].ended < recording.ended:
-        gone += f", back in at {seconds(out[-1].ended)}"
+        gone += f", back in at {seconds(out[-1].ended, recording.speed)}"
     if not requests:
         return f"{gone}: no request reached it while it was out."
     sent = f"{plural(len(requests), 'request')} of {plural(len({one.client for one in requests}), 'client')}"
@@ -341,10 +341,20 @@ def _drained(recording: Recording, server: str, requests: Sequence[Request]) -> 
     return f"{gone}: meanwhile {sent} still went to it, over connections that they already had{fate}."
 
 
+def unit(speed: float) -> str:
+    """Of the box's times: "s" at speed 1, where its seconds are real; "box s" at any other."""
+    return "s" if speed == 1 else "box s"
+
+
 def seconds(time: float, speed: float = 1.0) -> str:
     """ "0.25 s", "14.2 s", "1,240 s"; "14.2 box s" where a real second is `speed` of the box's."""
     number = f"{time:.2f}" if 0 < time < 1 else f"{time:.1f}" if time < 1000 else f"{time:,.0f}"
-    return f"{number} s" if speed == 1 else f"{number} box s"
+    return f"{number} {unit(speed)}"
+
+
+def real_seconds(time: float, speed: float) -> str:
+    """ "2.2 s"; "2.2 s of real time" where the box's seconds are others."""
+    return seconds(time) if speed == 1 else f"{seconds(time)} of real time"
 
 
 def plural(count: int, thing: str) -> str:

@@ -149,7 +149,7 @@ def _singles(recording: Recording) -> list[_Decision]:
             text = f"{event['server']}: the last of its sessions has gone"
             found.append(_Decision(event["at"], (event["server"],), "drained", (text,)))
     found += [
-        _Decision(reset.started, (reset.server,), "sessions reset", (_reset(reset),))
+        _Decision(reset.started, (reset.server,), "sessions reset", (_reset(reset, recording.speed),))
         for reset in resets(recording)
     ]
     return found
@@ -171,8 +171,8 @@ def _change(event: dict[str, Any]) -> str:
     return f"{event['server']}: {event['old']} → {event['new']}{reason}, {fate}; {sessions} in the table"
 
 
-def _reset(reset: Reset) -> str:
-    took = seconds(reset.ended - reset.started)
+def _reset(reset: Reset, speed: float) -> str:
+    took = seconds(reset.ended - reset.started, speed)
     text = f"{reset.server}: {plural(reset.sessions, 'session')} reset ({words(reset.reason)})"
     return f"{text} with {plural(reset.resets, 'RST')} in {took}"
 

@@ -23,6 +23,7 @@ from netns.clients.log import Ended, Volume
 from netns.clients.order import MAX_TIME_S, POST_EVERY, RATE, Order
 from netns.config import LabVirtualServer
 from netns.errors import LabError
+from netns.findings import seconds, unit
 from netns.observe import Served
 from netns.place import Place, Recorder, Say
 from netns.recording import Change, ClientGroup, Expectation, Outcome, Recording, Request, Step, Touch
@@ -161,6 +162,20 @@ class Run:
 
     def now(self) -> float:
         return self.clock.now()
+
+    @property
+    def unit(self) -> str:
+        """Of the run's times, for texts: "s" at speed 1, else "box s"."""
+        return unit(self.speed)
+
+    def seconds(self, time_s: float) -> str:
+        """A time of the run in words, with its unit."""
+        return seconds(time_s, self.speed)
+
+    def tell(self, text: str, at: float | None = None) -> None:
+        """Say what happens, with its time in the run: now, unless told otherwise."""
+        time_s = self.now() if at is None else at
+        self._say(f"{time_s:8.1f} {self.unit}  {text}")
 
     # Clients
 
@@ -322,7 +337,7 @@ class Run:
     def _step(self, text: str, node: str = "") -> float:
         now = self.now()
         self.steps.append(Step(now, text, node))
-        self._say(f"{now:8.1f} s  {f'{node}: ' if node else ''}{text}")
+        self.tell(f"{f'{node}: ' if node else ''}{text}", now)
         return now
 
     # Waiting
@@ -330,14 +345,14 @@ class Run:
     def wait_until(self, what: str, condition: Callable[[], object], within_s: float) -> None:
         """Return once `condition` holds; GaveUp, and a failed expectation, when it does not in time."""
         deadline = self.now() + within_s + GRACE_S * self.speed
-        self._say(f"{self.now():8.1f} s  … until {what}")
+        self.tell(f"… until {what}")
         while True:
             self.look()
             if condition():
                 return
             if self.now() > deadline:
                 self._check_clients()
-                self.expect(what, False, f"not within {within_s:g} s")
+                self.expect(what, False, f"not within {within_s:g} {self.unit}")
                 raise GaveUp(what)
             time.sleep(POLL_S)
 
@@ -352,7 +367,7 @@ class Run:
             return [event["at"] for event in found if event["at"] >= since]
 
         self.wait_until(f"{server} is {state}", changes, within_s)
-        self._say(f"{changes()[0]:8.1f} s  {server}: {state}")
+        self.tell(f"{server}: {state}", changes()[0])
         return changes()[0]
 
     def wait_until_drained(self, server: str, within_s: float = 30) -> set[str]:
@@ -381,7 +396,7 @@ class Run:
     def watch_for_s(self, span_s: float, why: str) -> None:
         """Let that much box time pass."""
         end = self.now() + span_s
-        self._say(f"{self.now():8.1f} s  … {span_s:.1f} s to {why}")
+        self.tell(f"… {span_s:.1f} {self.unit} to {why}")
         while self.now() < end:
             self.look()
             time.sleep(POLL_S)
@@ -395,8 +410,8 @@ class Run:
         interval_s = self._interval_s(server)
         row = next(row for row in self.lab.box.servers() if row["name"] == server)
         wait_s = (phase_s - (interval_s - row["next_check_in_s"])) % interval_s
-        self.figures.setdefault("phase_s", round(phase_s, 1))
-        self.watch_for_s(wait_s, f"be {phase_s:.1f} s after a health check of {server}")
+        self.figures.setdefault("phase after a health check, box s", round(phase_s, 1))
+        self.watch_for_s(wait_s, f"be {phase_s:.1f} {self.unit} after a health check of {server}")
 
     def _interval_s(self, server: str) -> float:
         return self.lab.config.services_of(server)[0].health_check.interval_s
@@ -514,16 +529,17 @@ class Run:
         """Record whether what must be so was, and the figure that shows it."""
         expectation = Expectation(text, bool(passed), str(measured))
         self.expectations.append(expectation)
-        self._say(f"{self.now():8.1f} s  {'ok    ' if expectation.passed else 'FAILED'} {text}: {measured}")
+        self.tell(f"{'ok    ' if expectation.passed else 'FAILED'} {text}: {measured}")
 
     def expect_between(
         self, text: str, value_s: float, low_s: float, high_s: float, remark: str = ""
     ) -> None:
         """A time lies between two others, give or take what this machine needs."""
         passed = low_s - self.slack_s <= value_s <= high_s + self.slack_s
-        allowed = f"{low_s:g}–{high_s:g} s" if low_s != high_s else f"{low_s:g} s"
-        slack = f"±{self.slack_s:.2g} s for {SLACK_S * 1000:.0f} ms of this machine's"
-        self.expect(text, passed, f"{value_s:.1f} s{remark}; allowed {allowed}, {slack}")
+        allowed = f"{low_s:g}–{high_s:g}" if low_s != high_s else f"{low_s:g}"
+        slack = f"±{self.slack_s:.2g} {self.unit} for {SLACK_S * 1000:.0f} ms of this machine's"
+        measured = f"{value_s:.1f} {self.unit}{remark}; allowed {allowed} {self.unit}, {slack}"
+        self.expect(text, passed, measured)
 
     def expect_found(
         self, server: str, state: str, after: str, since: float, found: float, low_s: float, high_s: float

@@ -142,7 +142,8 @@ def play(
     with ExitStack() as held:
         directory = report or Path(held.enter_context(TemporaryDirectory(prefix="l4lab-")))
         directory.mkdir(parents=True, exist_ok=True)
-        say(f"{scenario.name}: {scenario.title} (speed {speed:g}, seed {seed})")
+        say(f"{scenario.name}: {scenario.title} (seed {seed})")
+        say(speeds.in_words(speed))
         held.callback(lifecycle.down, name)
         lab = _up(on, config, say)
         held.callback(lab.close)

@@ -9,3 +9,10 @@ OWN_COMMAND: Final = 1.0
 
 SCENARIO: Final = 20.0
 """Of our own scenarios and measurements, in which every wait is the box's."""
+
+
+def in_words(speed: float) -> str:
+    """The speed in force, and whose the seconds are that are printed. Said once, before any of them."""
+    if speed == 1:
+        return "speed 1: all times are real"
+    return f"speed {speed:g}: {speed:g} box s pass in 1 s of real time; a time in s alone is real"

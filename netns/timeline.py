@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from netns import speeds
 from netns.findings import LOSSES, absences, by_client, headline, plural, seconds
 from netns.moments import TOGETHER, Actor, Moment, moments
 from netns.recording import Outcome, Recording, Request, ServerSample
@@ -66,13 +67,14 @@ def render(recording: Recording, console: Console) -> None:
         table.add_column(justify=justify, overflow="fold", no_wrap=justify == "right")
     table.columns[1].no_wrap = True
     told: dict[str, str] = {}
+    speed = recording.speed
     for stretch in merged(stretches(recording)):
         for moment in stretch.moments:
             done = moment.actor is Actor.PEOPLE
             who = Text(moment.actor.value, "bold" if done else "bold yellow")
-            table.add_row(seconds(moment.time), who, Text(moment.text, "bold" if done else ""))
+            table.add_row(seconds(moment.time, speed), who, Text(moment.text, "bold" if done else ""))
         if not stretch.moments:
-            table.add_row(seconds(0), "", Text("the run begins", "dim"))
+            table.add_row(seconds(0, speed), "", Text("the run begins", "dim"))
         for group in stretch.groups:
             share = f"{group.clients} of {total}" if group.clients < total else f"all {total}"
             table.add_row("", Text("clients", "dim"), Text(f"{share}: {group.text}", group.style))
@@ -82,9 +84,9 @@ def render(recording: Recording, console: Console) -> None:
             if told.get(server) != text:
                 table.add_row("", Text("server", "dim"), Text(f"{server}: {text}"))
                 told[server] = text
-    table.add_row(seconds(recording.ended), "", Text("the run ends", "dim"))
-    pace = f", {recording.speed:g} box seconds in a second" if recording.speed != 1 else ""
-    console.print(Text(f"{recording.title} ({recording.name}{pace})", "bold"))
+    table.add_row(seconds(recording.ended, speed), "", Text("the run ends", "dim"))
+    console.print(Text(f"{recording.title} ({recording.name})", "bold"))
+    console.print(Text(speeds.in_words(speed), "dim"))
     console.print(table)
     for sentence in headline(recording):
         console.print(Text(sentence))

@@ -77,8 +77,8 @@ class Actions:
                     self._run.note(f"the script was told that the box says {wanted}", server)
                     return ""
                 if self._run.now() > asking.until or self._over.wait(POLL_S):
-                    now = ", ".join(states)
-                    raise LabError(f"L4LAB_WAIT: {server} is {now}, not {wanted}, after {within_s:g} s")
+                    now, waited = ", ".join(states), f"{within_s:g} {self._run.unit}"
+                    raise LabError(f"L4LAB_WAIT: {server} is {now}, not {wanted}, after {waited}")
 
     def _states(self, server: str) -> list[str]:
         """Of the server, one for each virtual server that it is behind: at least one."""

@@ -19,7 +19,7 @@ from lb.client import BoxError
 from netns import observe
 from netns.clients.order import MAX_TIME_S
 from netns.errors import LabError
-from netns.findings import plural, seconds
+from netns.findings import plural
 from netns.place import Place, Recorder, Say
 from netns.recording import Deploy, Expectation, Outcome
 from netns.rehearsal import baseline, busy
@@ -120,7 +120,7 @@ class _Playing:
                 if self._box and self._lab.running("box")[:1] == self._box:
                     raise
                 self._box_ended = self._run.now()
-                self._say(f"{self._box_ended:8.1f} s  the box's daemon has ended: the rehearsal ends here")
+                self._run.tell("the box's daemon has ended: the rehearsal ends here", self._box_ended)
         self._loop_after = self._loop()
         self._cpu_after = observe.cpu_waited_s()
 
@@ -159,7 +159,7 @@ class _Playing:
             lost = self._lost()
         if lost:
             return lost
-        run.note(f"baseline: {len(run.requests)} requests answered, none lost, since {began:.1f} s")
+        run.note(f"baseline: {len(run.requests)} requests answered, none lost, since {run.seconds(began)}")
         self._touches.look(run.now())
         if order.phase_s is not None:
             run.wait_for_phase(order.servers[0], order.phase_s)
@@ -246,7 +246,7 @@ class _Playing:
 
     def _repeat(self, script: Script) -> None:
         for line in script.lines():
-            self._say(f"{self._run.now():8.1f} s  {f'{script.server} | ' if script.server else '| '}{line}")
+            self._run.tell(f"{f'{script.server} | ' if script.server else '| '}{line}")
 
     def _settle(self) -> None:
         """Go on until each server has been found well after the deploys, and then each client answered."""
@@ -302,7 +302,7 @@ class _Playing:
         lost = sum(request.outcome is not Outcome.OK for request in requests)
         latest = {sample.server: sample for sample in self._run.samples[-len(self._lab.plan.servers) :]}
         servers = "  ".join(f"{server} {sample.state}" for server, sample in sorted(latest.items()))
-        unit = "s" if self._run.speed == 1 else "box s"
+        unit = self._run.unit
         waits = [
             f"{server}: {asking.what}, {max(0.0, asking.until - now):.0f} {unit} left"
             for server, asking in sorted(self._actions.asking.items())
@@ -368,7 +368,7 @@ class _Playing:
         )
         if what.box_ended is not None:
             said = self._lab.box_says(3)
-            measured = f"it ended at {seconds(what.box_ended, self._run.speed)}: {said}"
+            measured = f"it ended at {self._run.seconds(what.box_ended)}: {said}"
             yield Expectation("the box's daemon runs to the end", False, measured)
         beyond = found.terms.beyond(found.causes()) or (found.lost if what.ill else 0)
         measured = f"{found.lost:,} of {len(found.recording.requests):,}"
@@ -388,7 +388,7 @@ class _Playing:
         measured = busy.measure(
             recording, (self._loop_before, self._loop_after), self._cpu_before, self._cpu_after
         )
-        recording.figures["this machine"] = measured.figures()
+        recording.figures["this machine, in real time"] = measured.figures()
         return Circumstances(
             ill=self._ill,
             not_deployed=() if order.fleet or none_done else order.servers[len(self._deploys) :],

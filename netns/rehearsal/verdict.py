@@ -122,7 +122,8 @@ def _box(circumstances: Circumstances, speed: float) -> Iterator[str]:
 def _doubts(deploys: Sequence[Deploy], circumstances: Circumstances, speed: float) -> Iterator[str]:
     """Why a run without losses, or a busy one, proves nothing."""
     if circumstances.busy:
-        yield f"This machine was too busy: {circumstances.busy}. Rehearse again when it is idle"
+        clock = "" if speed == 1 else ", in real time"
+        yield f"This machine was too busy{clock}: {circumstances.busy}. Rehearse again when it is idle"
     slowest = max(deploys, key=lambda one: one.outside_s, default=None)
     if speed != 1 and slowest is not None and slowest.outside_s * speed > OUTSIDE_S:
         yield (

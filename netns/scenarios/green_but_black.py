@@ -49,7 +49,7 @@ def play(run: Run) -> None:
     run.expect(
         "every health check of rs2 succeeds meanwhile",
         len(checks) >= 3 and len(green) == len(checks),
-        f"{len(green)} of {len(checks)} in {up - down:.0f} s",
+        f"{len(green)} of {len(checks)} in {up - down:.0f} {run.unit}",
     )
     changes = [e for e in run.events("server_state", server="rs2") if e["at"] > down]
     run.expect_none("rs2's state does not change: it stays bound", changes)
@@ -61,7 +61,7 @@ def play(run: Run) -> None:
     run.expect(
         "new connections still go to rs2 when a check by the clients' path would have failed it",
         late,
-        f"{len({s.source for s in late})} connections more than 21 s after lo:0 was taken down",
+        f"{len({s.source for s in late})} connections more than 21 {run.unit} after lo:0 was taken down",
     )
     run.expect_none("rs2 answers clients with nothing meanwhile (capture at rs2)", answers)
     lost = run.lost("curl") + run.lost("curl-new")

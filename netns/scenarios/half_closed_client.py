@@ -81,12 +81,12 @@ def play(run: Run) -> None:
     for client, port in polite.items():
         fin = max(s.time for s in wire if s.fin and s.source.endswith(f":{port}"))
         gone = _removed(run, [port], "client_closed")
-        text = f"{client} closes, and its entry is kept for {retention_s:g} s more"
+        text = f"{client} closes, and its entry is kept for {retention_s:g} {run.unit} more"
         run.expect_between(text, gone[0]["at"] - fin, retention_s, retention_s)
     for client, port in stubborn.items():
         spoke = max(s.time for s in wire if s.source.endswith(f":{port}") and s.time < spoke_at)
         aged = _removed(run, [port], "aged_out")
-        text = f"{client} does not close, and its entry lives for the aging time of {aging_s:g} s"
+        text = f"{client} does not close, and its entry lives for the aging time of {aging_s:g} {run.unit}"
         run.expect_between(text, aged[0]["at"] - spoke, aging_s, aging_s)
     run.expect("what such a client sends after that is reset", reset == len(late), f"{reset} of {len(late)}")
     sources = tuple(f":{port}" for port in stubborn.values())

@@ -64,13 +64,14 @@ def play(run: Run) -> None:
     )
     run.finish()
 
+    aging = f"{aging_s:g} {run.unit}"
     for event in run.events("session_removed", server="rs2", reason="aged_out"):
         spoke = [
             segment.time
             for segment in run.segments("client")
             if segment.source == event["client"] and segment.time < event["at"]
         ]
-        text = f"the session of {event['client']} ages out when the client has said nothing for {aging_s:g} s"
+        text = f"the session of {event['client']} ages out when the client has said nothing for {aging}"
         run.expect_between(text, event["at"] - max(spoke), aging_s, aging_s)
 
     curls = run.requests_of("curl")
@@ -81,7 +82,7 @@ def play(run: Run) -> None:
         "every keep-alive client of rs2 is still served by it after FAILED",
         before and before == {request.client for request in after},
         f"{len({request.client for request in after})} of {len(before)} clients, {len(after)} requests in "
-        f"{watched - failed:.0f} s",
+        f"{watched - failed:.0f} {run.unit}",
     )
     ports = {request.local_port for request in after}
     logged = [row for row in run.served("rs2") if failed < row.time < watched and port(row.client) in ports]

@@ -2,8 +2,8 @@
 
 The check is a connection to the port, so stopping the web server does both: its kernel sends every client a
 FIN, they close and connect elsewhere, and the box finds the port closed. What is missing is the drain: until
-the box has found that out, at most 20 s, it gives the server its share of the new connections, and they are
-refused. Who has no connection, or has just been told to make a new one, can be hit.
+the box has found that out, at most 20 box s, it gives the server its share of the new connections, and they
+are refused. Who has no connection, or has just been told to make a new one, can be hit.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def play(run: Run) -> None:
     run.expect(
         "what is lost is new connections, refused before rs2 is found FAILED",
         len(refused) == len(lost),
-        f"{len(refused)} of {len(lost)} lost requests, in {failed - told:.1f} s",
+        f"{len(refused)} of {len(lost)} lost requests, in {failed - told:.1f} {run.unit}",
     )
     run.expect_equal(
         "which is how many SYNs rs2's kernel refuses (capture at rs2)", len(refused), len(answers)

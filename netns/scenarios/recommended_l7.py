@@ -1,6 +1,6 @@
 """Deploy behind an L7 health check without losing a request: the recommended way.
 
-Rename the health file, wait until the box has found the server FAILED (at most 20 s): no new connection
+Rename the health file, wait until the box has found the server FAILED (at most 20 box s): no new connection
 comes any more. Then stop the web server: its kernel sends every client a FIN, the clients close, and the box
 forgets the sessions. Deploy, start, put the health file back: the first 200 binds the server again.
 """
@@ -61,5 +61,5 @@ def play(run: Run) -> None:
     run.expect(
         "rs2 is bound at its first good health check",
         abs(first - bound) < 0.01,
-        f"bound {bound - back:.2f} s and checked well {first - back:.2f} s after the file was back",
+        f"bound {bound - back:.2f} and checked well {first - back:.2f} {run.unit} after the file was back",
     )

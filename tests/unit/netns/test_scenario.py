@@ -204,7 +204,7 @@ def test_wait_that_takes_too_long_is_an_expectation_that_failed(run: Run) -> Non
     with pytest.raises(GaveUp):
         run.wait_until("rs2 is FAILED", lambda: False, within_s=3)
     (failed,) = run.expectations
-    assert (failed.text, failed.passed, failed.measured) == ("rs2 is FAILED", False, "not within 3 s")
+    assert (failed.text, failed.passed, failed.measured) == ("rs2 is FAILED", False, "not within 3 box s")
 
 
 def test_state_is_that_of_the_first_change_since_the_step_not_of_one_before(
@@ -225,8 +225,8 @@ def test_random_phase_is_the_seeds_and_is_counted_from_a_health_check(run: Run, 
     began = run.now()
     run.wait_for_random_phase("rs2")
     assert run.now() - began >= wait_s
-    assert f"… {wait_s:.1f} s to be {phase_s:.1f} s after a health check of rs2" in said[-1]
-    assert run.figures == {"seed": 7, "phase_s": round(phase_s, 1)}
+    assert f"… {wait_s:.1f} box s to be {phase_s:.1f} box s after a health check of rs2" in said[-1]
+    assert run.figures == {"seed": 7, "phase after a health check, box s": round(phase_s, 1)}
 
 
 # Judging
@@ -236,8 +236,8 @@ def test_expectation_comes_with_the_figure_behind_it(run: Run, said: list[str]) 
     run.expect_between("rs2 is FAILED after its health file was renamed", 14.23, 10, 20)
     (judged,) = run.expectations
     assert judged.passed
-    assert judged.measured.startswith("14.2 s; allowed 10–20 s")
-    assert "14.2 s" in said[-1]
+    assert judged.measured.startswith("14.2 box s; allowed 10–20 box s")
+    assert "14.2 box s" in said[-1]
 
 
 def test_state_that_was_found_comes_with_what_the_checks_said_meanwhile(run: Run, watch: FakeWatch) -> None:
@@ -245,7 +245,7 @@ def test_state_that_was_found_comes_with_what_the_checks_said_meanwhile(run: Run
         watch.saw(at, kind="probe", server="rs2", detail=detail)
     run.expect_found("rs2", "FAILED", "its health file was renamed", 8.8, 23.0, 10, 20)
     assert run.expectations[0].text == "rs2 is FAILED after its health file was renamed"
-    assert run.expectations[0].measured.startswith("14.2 s (checks: 404, 404); allowed 10–20 s")
+    assert run.expectations[0].measured.startswith("14.2 box s (checks: 404, 404); allowed 10–20 box s")
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,9 @@ def line_with(lines: list[str], *texts: str) -> int:
 
 def test_the_trap_is_told_in_the_order_in_which_it_shuts() -> None:
     lines = told(recordings.trap())
-    renamed = line_with(lines, "12.0 s", "done", "rename health_check.html")
-    suspect = line_with(lines, "16.2 s", "box", "ACTIVE → SUSPECT", "still in the binding list")
-    failed = line_with(lines, "26.2 s", "box", "SUSPECT → FAILED", "out of the binding list")
+    renamed = line_with(lines, "12.0 box s", "done", "rename health_check.html")
+    suspect = line_with(lines, "16.2 box s", "box", "ACTIVE → SUSPECT", "still in the binding list")
+    failed = line_with(lines, "26.2 box s", "box", "SUSPECT → FAILED", "out of the binding list")
     trapped = line_with(
         lines, "7 of 20: answered by rs2, out of the binding list, over their old connections"
     )
@@ -60,7 +60,7 @@ def test_of_a_client_that_shows_no_connection_it_is_not_said_which_answered() ->
 
 def test_a_reset_tells_its_sessions_and_what_the_server_is_left_with() -> None:
     lines = told(recordings.reset_on_port_fail())
-    line_with(lines, "rs2: 7 sessions reset (port fail) with 7 RSTs in 0.06 s")
+    line_with(lines, "rs2: 7 sessions reset (port fail) with 7 RSTs in 0.06 box s")
     line_with(lines, "rs2: 0 sessions in the box's table; in its kernel 7 ESTAB, 7 of them zombies")
 
 
