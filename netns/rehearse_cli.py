@@ -194,13 +194,10 @@ def rehearse(
 
 
 def _clock(speed: float) -> str:
-    """Which speed is in force, and whose seconds those are that are printed."""
-    if speed == 1:
-        return "speed 1: the box's seconds are real ones"
-    return (
-        f"speed {speed:g}: a real second is {speed:g} of the box's; times are box seconds (box s) unless "
-        "they say real. The command's own time stays real"
-    )
+    """Which speed is in force, and what it leaves as it is."""
+    from netns.speeds import in_words
+
+    return in_words(speed) if speed == 1 else f"{in_words(speed)}. The command's own time stays real"
 
 
 def _writable(report: Path) -> None:
@@ -260,6 +257,7 @@ def _sweep(
     from netns import report as reports
     from netns import state
     from netns.config import with_settings
+    from netns.findings import unit
     from netns.rehearsal.sweep import Combination, Repetition, Sweep, phases, variations, worst_of
 
     config = where.config
@@ -272,7 +270,8 @@ def _sweep(
         interval_s = lab.services_of(order.servers[0])[0].health_check.interval_s
         repetitions = []
         for number, phase_s in enumerate(phases(interval_s, count), 1):
-            _say(f"\n{words} {number} of {count}: {phase_s:.1f} s after a check of {order.servers[0]}")
+            after = f"{phase_s:.1f} {unit(lab.speed)} after a check of {order.servers[0]}"
+            _say(f"\n{words} {number} of {count}: {after}")
             name = f"{words.replace(' ', ',') or 'run'}-{number:02}"
             directory = report / name if report is not None else None
             found = _rehearse(where, lab, replace(order, phase_s=phase_s), directory)

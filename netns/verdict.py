@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from netns.findings import plural, seconds
+from netns import speeds
+from netns.findings import plural, seconds, unit
 from netns.rehearsal.causes import Cause
 from netns.rehearsal.result import Rehearsal
 from netns.rehearsal.sweep import Sweep, sentence
@@ -38,10 +39,10 @@ def render(found: Rehearsal, console: Console) -> None:
     for reason in judgement.reasons:
         if not judgement.text.startswith(reason) and reason not in judgement.text:
             console.print(f"  • {escape(reason)}.")
-    _advice(found, console)
     _losses(found, console)
     _slow(found, console)
-    console.print(f"\n[bold]{escape(recording.title)}[/bold], {_speed(recording.speed)}")
+    _advice(found, console)
+    console.print(f"\n[bold]{escape(recording.title)}[/bold], {speeds.in_words(recording.speed)}")
     for deploy in found.deploys:
         who = f"{deploy.server}: " if deploy.server else ""
         console.print(
@@ -51,17 +52,10 @@ def render(found: Rehearsal, console: Console) -> None:
     for window in found.windows:
         console.print(f"  {escape(_outage(window, recording.speed))}")
     if found.stops:
-        console.print("\n[bold]How the servers stopped[/bold]")
+        clock = "" if recording.speed == 1 else ", in real time"
+        console.print(f"\n[bold]How the servers stopped[/bold]{clock}")
         for stop in found.stops:
             console.print(f"  {stop.server} ({stop.kind}): {escape(clients_in_words(stop.pattern))}")
-
-
-def _speed(speed: float) -> str:
-    return (
-        "speed 1: all times are real"
-        if speed == 1
-        else f"speed {speed:g}: {speed:g} box s pass in a real one"
-    )
 
 
 def _outage(window: Window, speed: float) -> str:
@@ -86,27 +80,34 @@ def _advice(found: Rehearsal, console: Console) -> None:
 
 
 def render_sweep(swept: Sweep, console: Console) -> None:
+    """The verdict, then each combination of settings."""
+    style = _STYLES[swept.verdict]
+    console.print(f"\n[{style}]{swept.verdict.value}[/{style}]  {swept.text}")
     command = " ".join(swept.command)
-    console.print(f"\n[bold]Sweep of {escape(command)}[/bold], speed {swept.speed:g}\n")
-    table = Table("settings", "failed", "probability", "lost", "waited", "smallest wait", box=None)
+    console.print(f"\n[bold]Sweep of {escape(command)}[/bold], {speeds.in_words(swept.speed)}\n")
+    s = unit(swept.speed)
+    table = Table(
+        "settings", "failed", "probability", "inconclusive", "lost", "waited", "smallest wait", box=None
+    )
     for one in swept.combinations:
         low, high = one.failure_interval
         count = len(one.repetitions)
-        waited = f"{one.waited_s[0]:.1f}–{one.waited_s[1]:.1f} s" if one.waited_s else "–"
-        smallest = f"{one.smallest_wait_s:.1f} s" if one.smallest_wait_s is not None else "–"
+        waited = f"{one.waited_s[0]:.1f}–{one.waited_s[1]:.1f} {s}" if one.waited_s else "–"
+        smallest = f"{one.smallest_wait_s:.1f} {s}" if one.smallest_wait_s is not None else "–"
         table.add_row(
             " ".join(f"{key}={value}" for key, value in one.varied.items()) or "as given",
             f"{one.failures} of {count}",
             f"{one.failures / count:.0%} ({low:.0%}–{high:.0%})",
+            f"{one.inconclusive}" if one.inconclusive else "",
             f"{sum(run.lost for run in one.repetitions):,}",
             waited,
             smallest,
-            style="red" if one.failures else "",
+            style="red" if one.failures else "yellow" if one.inconclusive else "",
         )
     console.print(table)
     console.print()
     for one in swept.combinations:
-        console.print(f"  • {escape(sentence(one))}")
+        console.print(f"  • {escape(sentence(one, swept.speed))}")
 
 
 def _losses(found: Rehearsal, console: Console) -> None:

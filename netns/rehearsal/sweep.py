@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from netns.config import LabConfig
+from netns.findings import plural, unit
 from netns.rehearsal.result import Rehearsal
 from netns.rehearsal.verdict import Verdict
 from netns.rehearsal.window import Window, worst_s
@@ -127,11 +128,21 @@ class Sweep:
         found = {run.verdict for one in self.combinations for run in one.repetitions}
         return next(verdict for verdict in GRAVEST_FIRST if verdict in found)
 
+    @property
+    def text(self) -> str:
+        """What a reader acts on, in one line."""
+        runs = [run for one in self.combinations for run in one.repetitions]
+        found = Counter(run.verdict for run in runs)
+        verdicts = ", ".join(f"{found[one]} {one.value}" for one in GRAVEST_FIRST if found[one])
+        lost = plural(sum(run.lost for run in runs), "request")
+        return f"{plural(len(runs), 'rehearsal')}: {verdicts}. {lost} lost."
+
     def as_json(self) -> dict[str, Any]:
         """The document other programs read: docs/json.md."""
         return {
             "name": "sweep",
             "verdict": self.verdict.value,
+            "text": self.text,
             "passed": self.passed,
             "command": list(self.command),
             "speed": self.speed,
@@ -160,12 +171,20 @@ def _document(one: Combination) -> dict[str, Any]:
                 "requests": run.requests,
                 "lost": run.lost,
                 "causes": dict(run.causes),
-                "needed_s": {window.server: window.needed_s for window in run.windows},
+                "needed_s": _needed(run),
                 "report": run.directory,
             }
             for run in one.repetitions
         ],
     }
+
+
+def _needed(run: Repetition) -> dict[str, float]:
+    """By server, the longest of its times out of service."""
+    found: dict[str, float] = {}
+    for window in run.windows:
+        found[window.server] = max(window.needed_s, found.get(window.server, 0.0))
+    return found
 
 
 def phases(interval_s: float, count: int) -> list[float]:
@@ -196,8 +215,9 @@ def worst_of(config: LabConfig, servers: Sequence[str]) -> float:
     return max(worst_s(service) for server in servers for service in config.services_of(server))
 
 
-def sentence(one: Combination) -> str:
-    """What a combination's repetitions say of the wait before the stop."""
+def sentence(one: Combination, speed: float) -> str:
+    """What a combination's repetitions, at that speed, say of the wait before the stop."""
+    s = unit(speed)
     settings = f"With {_words(one.varied)}: " if one.varied else ""
     smallest = one.smallest_wait_s
     if smallest is None:
@@ -205,12 +225,12 @@ def sentence(one: Combination) -> str:
     seen = sum(window.measured for window in one.windows)
     how = f"{seen} of {len(one.windows)} seen, the others computed from the moment of the next check"
     text = (
-        f"{settings}A wait of {smallest:.1f} s before the stop is the smallest that would have lost nothing"
+        f"{settings}A wait of {smallest:.1f} {s} before the stop is the smallest that would have lost nothing"
     )
-    text += f", give or take the sweep's step of {one.step_s:.2g} s ({how})"
+    text += f", give or take the sweep's step of {one.step_s:.2g} {s} ({how})"
     if one.waited_s is not None:
-        text += f"; the script waited {one.waited_s[0]:.1f} to {one.waited_s[1]:.1f} s"
-    return f"{text}. By its settings the box needs at most {one.worst_s:g} s"
+        text += f"; the script waited {one.waited_s[0]:.1f} to {one.waited_s[1]:.1f} {s}"
+    return f"{text}. By its settings the box needs at most {one.worst_s:g} {s}"
 
 
 def _words(varied: Varied) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from datetime import UTC, datetime
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,8 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from netns.findings import LOSSES, failed, headline, seconds
+from netns import speeds
+from netns.findings import LOSSES, failed, headline, seconds, unit
 from netns.moments import Actor, moments
 from netns.recording import Recording
 from netns.rehearsal.result import Rehearsal
@@ -50,9 +52,16 @@ def write_sweep(swept: Sweep, directory: Path) -> Path:
     result = json.dumps(swept.as_json(), default=str, ensure_ascii=False)
     (directory / RESULT).write_text(result + "\n", encoding="utf-8")
     page = directory / PAGE
-    charts = [sweep.chart(one) for one in swept.combinations]
+    charts = [sweep.chart(one, swept.speed) for one in swept.combinations]
     text = _page(
-        "sweep.html.j2", sweep=swept, charts=charts, height_px=sweep.HEIGHT_PX, bars_px=sweep.BARS_PX
+        "sweep.html.j2",
+        swept.speed,
+        sweep=swept,
+        clock=speeds.in_words(swept.speed),
+        unit=unit(swept.speed),
+        charts=charts,
+        height_px=sweep.HEIGHT_PX,
+        bars_px=sweep.BARS_PX,
     )
     page.write_text(text, encoding="utf-8")
     return page
@@ -65,6 +74,7 @@ def render(recording: Recording, rehearsal: Rehearsal | None = None) -> str:
     why = {one.request: one.text for one in rehearsal.explained} if rehearsal else {}
     return _page(
         "page.html.j2",
+        recording.speed,
         recording=recording,
         rehearsal=rehearsal,
         deploy_rows=deploys.rows(rehearsal) if rehearsal else (),
@@ -72,6 +82,7 @@ def render(recording: Recording, rehearsal: Rehearsal | None = None) -> str:
         stops=deploys.stop_rows(rehearsal) if rehearsal else (),
         why=why,
         axis=axis,
+        clock=speeds.in_words(recording.speed),
         ticks=axis.ticks(),
         headline=list(headline(recording)),
         moments=happened,
@@ -99,8 +110,8 @@ def render(recording: Recording, rehearsal: Rehearsal | None = None) -> str:
     )
 
 
-def _page(template: str, **values: object) -> str:
-    """A template filled in, with the style, the script and the script's hash."""
+def _page(template: str, speed: float, **values: object) -> str:
+    """A template filled in, with the style, the script and the script's hash; its times are of that speed."""
     script = _asset("page.js")
     environment = Environment(
         loader=PackageLoader("netns", "report"),
@@ -109,7 +120,8 @@ def _page(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["seconds"] = seconds
+    environment.filters["seconds"] = partial(seconds, speed=speed)
+    environment.filters["tone"] = deploys.tone
     environment.filters["unbroken"] = unbroken
     return environment.get_template(template).render(
         result=RESULT,
@@ -122,7 +134,7 @@ def _page(template: str, **values: object) -> str:
 
 def unbroken(text: str) -> str:
     """No line ends between a number and its unit."""
-    return re.sub(r"(?<=\d) (?=m?s\b)", "\N{NO-BREAK SPACE}", text)
+    return re.sub(r"(?<=\d) (?:box )?m?s\b", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def _began(started_at: str) -> datetime:

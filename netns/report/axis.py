@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from netns.findings import seconds, unit
+
 WIDE_PX: Final = 720
 """The drawing is at least this wide where the window has 900 px (the style sheet's one breakpoint)."""
 NARROW_PX: Final = 230
@@ -30,6 +32,19 @@ class Axis:
 
     def width(self, started: float, ended: float) -> float:
         return round(self.x(ended) - self.x(started), 2)
+
+    @property
+    def unit(self) -> str:
+        """Of its times: "s" at speed 1, else "box s"."""
+        return unit(self.speed)
+
+    def seconds(self, time: float) -> str:
+        """A time in words, with its unit."""
+        return seconds(time, self.speed)
+
+    def span(self, started: float, ended: float) -> str:
+        """A stretch in words: "20.0 s to 45.0 s"."""
+        return f"{self.seconds(started)} to {self.seconds(ended)}"
 
     def wall_clock(self, time: float) -> str:
         """ "04:31:07.25", UTC."""

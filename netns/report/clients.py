@@ -18,7 +18,7 @@ from netns.findings import (
     failed,
     natural,
     plural,
-    seconds,
+    real_seconds,
 )
 from netns.recording import Outcome, Recording, Request
 from netns.report.axis import Axis, fit
@@ -125,11 +125,11 @@ def failure(axis: Axis, request: Request, why: str = "") -> Failure:
     over = OVER[request.reused]
     by = f" by {request.server}" if request.server else ""
     status = f" {request.status}" if request.status else ""
-    text = f"{request.client}, {seconds(request.ended)}: {LOSSES[request.outcome]}{status}{by}, {over}"
+    text = f"{request.client}, {axis.seconds(request.ended)}: {LOSSES[request.outcome]}{status}{by}, {over}"
     port = f", port {request.local_port}" if request.local_port else ""
-    waited = f"{seconds(wait)} after it was sent"
+    waited = f"{axis.seconds(wait)} after it was sent"
     if axis.speed != 1:
-        waited += f" ({seconds(wait / axis.speed)} of wall clock)"
+        waited += f" ({real_seconds(wait / axis.speed, axis.speed)})"
     error = f". {request.error}" if request.error else ""
     return Failure(
         axis.x(request.ended),
@@ -146,7 +146,7 @@ def _bar(axis: Axis, one: Connection, numbers: Mapping[str, int], out: Mapping[s
     lost = len(failed(one.requests))
     tip = (
         f"{one.client}, port {one.local_port}, {f'to {one.server}' if one.server else 'never answered'}, "
-        f"{seconds(one.started)} to {seconds(one.ended)}: {plural(len(one.requests), 'request')}"
+        f"{axis.span(one.started, one.ended)}: {plural(len(one.requests), 'request')}"
     )
     if late:
         tip += f", {late:,} while {one.server} was out of the binding list"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from netns.findings import seconds
+from netns.findings import real_seconds, seconds
 from netns.recording import Deploy
 from netns.rehearsal.result import Rehearsal
+from netns.rehearsal.verdict import Verdict
 from netns.rehearsal.window import Window
 from netns.stop_pattern import Fates
 from netns.stop_words import fates_in_words, gone_in_words, idle_in_words
+
+_TONES: Final = {Verdict.OK: "passed", Verdict.INCONCLUSIVE: "doubtful"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,7 @@ class DeployRow:
     """A run of the command."""
 
     server: str
+    """"" where the command was for the whole fleet."""
     verdict: str
     failed: bool
     took: str
@@ -36,11 +41,16 @@ class OutageRow:
     bound: str
 
 
+def tone(verdict: Verdict) -> str:
+    """The style sheet's class for it: green, amber or red."""
+    return _TONES.get(verdict, "failed")
+
+
 def rows(rehearsal: Rehearsal) -> list[DeployRow]:
     speed = rehearsal.recording.speed
     return [
         DeployRow(
-            server=deploy.server or "all servers",
+            server=deploy.server,
             verdict=deploy.verdict,
             failed=not deploy.succeeded,
             took=took(deploy, speed),
@@ -52,26 +62,26 @@ def rows(rehearsal: Rehearsal) -> list[DeployRow]:
 
 def took(deploy: Deploy, speed: float) -> str:
     """How long the command took, and how much of that no speed shortens."""
-    real = seconds(deploy.real_s)
+    real = real_seconds(deploy.real_s, speed)
     if speed == 1:
         return real
     return (
-        f"{real} of real time ({seconds(deploy.ended - deploy.began, speed)}), of which "
-        f"{seconds(deploy.outside_s)} outside L4LAB_SLEEP and L4LAB_WAIT"
+        f"{real} ({seconds(deploy.ended - deploy.began, speed)}), of which "
+        f"{real_seconds(deploy.outside_s, speed)} outside L4LAB_SLEEP and L4LAB_WAIT"
     )
 
 
 def outages(rehearsal: Rehearsal) -> list[OutageRow]:
     """By server, each with its moments and how long they came after the one before that matters."""
-    return [_outage(window) for window in rehearsal.windows]
+    return [_outage(window, rehearsal.recording.speed) for window in rehearsal.windows]
 
 
-def _outage(window: Window) -> OutageRow:
+def _outage(window: Window, speed: float) -> OutageRow:
     def at(time: float | None, since: float | None = None, what: str = "") -> str:
         if time is None:
             return "–"
-        after = f", {seconds(time - since)} {what}" if since is not None and time > since else ""
-        return f"{seconds(time)}{after}"
+        after = f", {seconds(time - since, speed)} {what}" if since is not None and time > since else ""
+        return f"{seconds(time, speed)}{after}"
 
     return OutageRow(
         server=window.server,

@@ -22,7 +22,6 @@ from netns.findings import (
     lacks,
     plural,
     resets,
-    seconds,
     session_counts,
 )
 from netns.moments import Actor, Moment
@@ -116,7 +115,7 @@ def flags(axis: Axis, moments: Sequence[Moment], actor: Actor) -> tuple[Flag, ..
         boxes.append((start, max(width, narrow) + (narrow if left else 0)))
     rows = stack(boxes)
     return tuple(
-        Flag(axis.x(moment.time), row, moment.mark, text, f"{seconds(moment.time)}: {moment.text}", left)
+        Flag(axis.x(moment.time), row, moment.mark, text, f"{axis.seconds(moment.time)}: {moment.text}", left)
         for moment, text, row, left in zip(chosen, texts, rows, leftward, strict=True)
     )
 
@@ -143,7 +142,7 @@ def server_lanes(recording: Recording, axis: Axis) -> tuple[ServerLanes, ...]:
             peak[server],
             peak_zombies[server],
             tuple(_samples(axis, held[server])),
-            _summary(recording, server, counts[server]),
+            _summary(recording, axis, server, counts[server]),
         )
         for number, server in enumerate(recording.servers)
     )
@@ -190,7 +189,7 @@ def histogram(recording: Recording, axis: Axis) -> Histogram:
             level[column] += count
         who = "lost" if number < 0 else f"answered by {_name(recording, number)}"
         where = ", which was out of the binding list" if away else ""
-        tip = f"{seconds(start)} to {seconds(end)}: {plural(count, 'request')} {who}{where}"
+        tip = f"{axis.span(start, end)}: {plural(count, 'request')} {who}{where}"
         bins.append(
             Bin(axis.x(start), axis.width(start, end), round(y, 1), round(height, 1), number, away, tip)
         )
@@ -206,7 +205,7 @@ def _band(axis: Axis, band: Band) -> Shape:
     texts = [band.state] if band.bound else [f"{band.state} · out of the binding list", band.state]
     binding = "in the binding list" if band.bound else "out of the binding list"
     why = f" ({band.reason})" if band.reason else ""
-    tip = f"{band.server} {band.state}{why}, {binding}, {seconds(band.started)} to {seconds(band.ended)}"
+    tip = f"{band.server} {band.state}{why}, {binding}, {axis.span(band.started, band.ended)}"
     return Shape(
         axis.x(band.started), width, f"{band.state}{'' if band.bound else ' out'}", fit(texts, width), tip
     )
@@ -215,7 +214,7 @@ def _band(axis: Axis, band: Band) -> Shape:
 def _lack(axis: Axis, server: str, lack: Lack) -> Shape:
     text = LACKS[lack.fact]
     end = min(lack.ended, axis.ended)
-    tip = f"{server}: {text}, {seconds(lack.began)} to {seconds(end)} ({seconds(end - lack.began)})"
+    tip = f"{server}: {text}, {axis.span(lack.began, end)} ({axis.seconds(end - lack.began)})"
     width = axis.width(lack.began, end)
     return Shape(axis.x(lack.began), width, lack.fact.name.lower(), fit([text], width), tip)
 
@@ -224,7 +223,7 @@ def _reset(axis: Axis, reset: Reset) -> Shape:
     text = plural(reset.resets, "RST")
     tip = (
         f"{plural(reset.sessions, 'session')} of {reset.server} reset, {plural(reset.resets, 'RST')}, "
-        f"{seconds(reset.started)} to {seconds(reset.ended)}"
+        f"{axis.span(reset.started, reset.ended)}"
     )
     return Shape(
         axis.x(reset.started),
@@ -276,14 +275,14 @@ def _samples(axis: Axis, samples: Sequence[ServerSample]) -> Iterable[Shape]:
         one = run[0]
         sockets = ", ".join(f"{count} {state}" for state, count in one.sockets.items()) or "none"
         tip = (
-            f"{one.server}, {seconds(one.time)} to {seconds(end)}: {plural(one.sessions, 'session')} in the "
+            f"{one.server}, {axis.span(one.time, end)}: {plural(one.sessions, 'session')} in the "
             f"box's table; TCP connections in its kernel: {sockets}; zombies: {one.zombies}"
         )
         yield Shape(axis.x(one.time), axis.width(one.time, end), "", (), tip)
 
 
-def _summary(recording: Recording, server: str, counts: Sequence[tuple[float, int]]) -> str:
+def _summary(recording: Recording, axis: Axis, server: str, counts: Sequence[tuple[float, int]]) -> str:
     """The lanes in words, for those who do not see them."""
-    states = ", ".join(f"{band.state} from {seconds(band.started)}" for band in bands(recording, server))
+    states = ", ".join(f"{band.state} from {axis.seconds(band.started)}" for band in bands(recording, server))
     sessions = f"{counts[0][1]} sessions at first, {counts[-1][1]} at last" if counts else "not sampled"
     return f"{server}: {states or 'never reported on'}; {sessions}."

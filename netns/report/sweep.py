@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from netns.findings import plural, seconds
+from netns.findings import plural, seconds, unit
 from netns.rehearsal.sweep import Combination, Repetition, sentence
 
 HEIGHT_PX: Final = 190
@@ -34,9 +34,9 @@ class Column:
 
     x: float
     label: str
+    """When it began, after a health check, without the unit."""
     lost: int
     height: float
-    passed: bool
     report: str
     tip: str
 
@@ -55,7 +55,7 @@ class Chart:
     servers: tuple[str, ...]
 
 
-def chart(one: Combination) -> Chart:
+def chart(one: Combination, speed: float) -> Chart:
     windows = one.windows
     servers = tuple(dict.fromkeys(window.server for window in windows))
     times = [*(w.needed_s for w in windows), *(w.waited_s or 0.0 for w in windows), one.worst_s]
@@ -69,15 +69,16 @@ def chart(one: Combination) -> Chart:
     columns, dots = [], []
     for number, run in enumerate(one.repetitions):
         middle = width * (number + 0.5)
-        columns.append(_column(run, round(middle, 2), most))
+        columns.append(_column(run, round(middle, 2), most, speed))
         for window in run.windows:
             index = servers.index(window.server)
             x = middle + width * 0.5 * ((index + 0.5) / len(servers) - 0.5)
             waited = window.waited_s
             how = "was still bound" if window.measured else "would still have been bound"
-            tip = f"{window.server} {how} for {seconds(window.needed_s)} after it began to fail its check"
+            needed = seconds(window.needed_s, speed)
+            tip = f"{window.server} {how} for {needed} after it began to fail its check"
             if waited is not None:
-                tip += f"; the deploy stopped it after {seconds(waited)}"
+                tip += f"; the deploy stopped it after {seconds(waited, speed)}"
             dots.append(
                 Dot(
                     round(x, 2),
@@ -90,15 +91,16 @@ def chart(one: Combination) -> Chart:
             )
     low, high = one.failure_interval
     count = len(one.repetitions)
+    doubtful = f"; {one.inconclusive} inconclusive" if one.inconclusive else ""
     step = 5 if top <= 45 else 20 if top <= 200 else 100
     return Chart(
         title=", ".join(f"{key} = {value}" for key, value in one.varied.items()) or "as given",
-        sentence=sentence(one),
+        sentence=sentence(one, speed),
         failed=f"{one.failures} of {count} failed: a probability of {one.failures / count:.0%}, "
-        f"between {low:.0%} and {high:.0%} with 95 % confidence",
+        f"between {low:.0%} and {high:.0%} with 95 % confidence{doubtful}",
         columns=tuple(columns),
         dots=tuple(dots),
-        ticks=tuple((y(value), f"{value} s") for value in range(0, int(top) + 1, step)),
+        ticks=tuple((y(value), f"{value} {unit(speed)}") for value in range(0, int(top) + 1, step)),
         smallest_y=None if one.smallest_wait_s is None else y(one.smallest_wait_s),
         worst_y=y(one.worst_s),
         causes=tuple(one.causes.items()),
@@ -106,15 +108,14 @@ def chart(one: Combination) -> Chart:
     )
 
 
-def _column(run: Repetition, x: float, most: int) -> Column:
+def _column(run: Repetition, x: float, most: int, speed: float) -> Column:
     causes = ", ".join(f"{count} {cause}" for cause, count in run.causes.items())
     return Column(
         x=x,
-        label=f"{run.phase_s:g} s",
+        label=f"{run.phase_s:g}",
         lost=run.lost,
         height=round(BARS_PX * run.lost / most, 1) if most else 0.0,
-        passed=run.passed,
         report=f"{run.directory}/report.html" if run.directory else "",
-        tip=f"begun {run.phase_s:g} s after a check: {plural(run.requests, 'request')}, {run.lost} lost"
-        + (f" ({causes})" if causes else ""),
+        tip=f"begun {run.phase_s:g} {unit(speed)} after a check: {run.verdict.value}, "
+        f"{plural(run.requests, 'request')}, {run.lost} lost" + (f" ({causes})" if causes else ""),
     )

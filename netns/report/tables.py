@@ -16,6 +16,7 @@ from netns.findings import (
     losses,
     ordered,
     phases,
+    plural,
     reached_while_out,
     seconds,
 )
@@ -72,14 +73,14 @@ class Card:
 
 def cards(recording: Recording) -> Iterator[Card]:
     total = len(recording.requests)
-    yield Card(f"{total:,}", f"requests, {len(by_client(recording)):,} clients")
+    yield Card(f"{total:,}", f"requests, {plural(len(by_client(recording)), 'client')}")
     share = f" ({100 * recording.lost / total:.2g} %)" if recording.lost else ""
     yield Card(f"{recording.lost:,}", f"lost{share}", recording.lost > 0)
     for server, requests in reached_while_out(recording).items():
         yield Card(f"{len(requests):,}", f"reached {server} while it was out", bool(requests))
     waits = [one.ended - one.started for one in recording.requests if one.outcome is Outcome.TIMEOUT]
     if waits:
-        yield Card(seconds(max(waits)), "the longest hang", True)
+        yield Card(seconds(max(waits), recording.speed), "the longest hang", True)
     if reset := sum(event["sessions"] for event in recording.events if event["kind"] == "reset_started"):
         yield Card(f"{reset:,}", "sessions reset by the box")
     if zombies := max((sample.zombies for sample in recording.samples), default=0):
@@ -117,7 +118,8 @@ def _answered(recording: Recording, phase: Phase, server: str) -> Answered:
         sockets = ", ".join(f"{count} {state}" for state, count in last.sockets.items())
         kernel = f", {sockets} in its kernel" if sockets else ""
         zombies = f", {last.zombies} zombies" if last.zombies else ""
-        text = f"{seconds(last.time)}: {last.state}, {last.sessions} in the table{kernel}{zombies}"
+        at = seconds(last.time, recording.speed)
+        text = f"{at}: {last.state}, {last.sessions} in the table{kernel}{zombies}"
     return Answered(
         len(served),
         sum(one.reused is True for one in served),

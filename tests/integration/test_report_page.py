@@ -10,6 +10,7 @@ import pytest
 
 from netns.recording import Outcome, Recording
 from netns.rehearsal.sweep import Combination, Repetition, Sweep, phases
+from netns.rehearsal.verdict import Verdict
 from netns.report import write, write_sweep
 from tests import recordings
 from tests.integration.browser import Page, chromium
@@ -133,7 +134,10 @@ def test_a_sweeps_page_shows_each_rehearsal_and_leads_to_its_report(
 ) -> None:
     found = story.hasty()
     repetitions = [
-        replace(Repetition.of(found, phase_s, f"run-{number:02}"), passed=number % 2 == 0)
+        replace(
+            Repetition.of(found, phase_s, f"run-{number:02}"),
+            verdict=Verdict.LOST if number % 2 else Verdict.INCONCLUSIVE,
+        )
         for number, phase_s in enumerate(phases(10.0, 10))
     ]
     swept = Sweep(
@@ -148,4 +152,5 @@ def test_a_sweeps_page_shows_each_rehearsal_and_leads_to_its_report(
     assert links == [f"run-{number:02}/report.html" for number in range(10)]
     dots = page.evaluate("[...document.querySelectorAll('.mark .needed')].length")
     assert dots == 10
-    assert "5 of 10 failed" in page.evaluate("document.querySelector('.verdict').textContent")
+    verdict = page.evaluate("document.querySelector('.verdict').textContent")
+    assert "10 rehearsals: 5 lost, 5 inconclusive. 20 requests lost." in verdict

@@ -13,10 +13,12 @@ import pytest
 
 from netns.moments import Actor, Moment, moments
 from netns.recording import Outcome, Recording, Request
+from netns.rehearsal.verdict import Circumstances, Verdict
 from netns.report import axis as axes
-from netns.report import clients, lanes, tables, write
+from netns.report import clients, deploys, lanes, render, tables, write
 from netns.report.axis import Axis
 from tests import recordings
+from tests.unit.netns.rehearsal import story
 
 HOUR = datetime(2026, 3, 1, 4, 31, 7, 250_000, tzinfo=UTC)
 AXIS = Axis(60.0, 10.0, HOUR)
@@ -89,7 +91,10 @@ def test_bands_say_what_the_box_said_of_a_server() -> None:
     two = lanes.server_lanes(recordings.trap(), AXIS)[1]
     assert [band.kind for band in two.bands] == ["ACTIVE", "SUSPECT", "FAILED out"]
     assert [band.x for band in two.bands] == [0, 27.0, 43.67]
-    assert two.bands[-1].tip == "rs2 FAILED (health check: 404), out of the binding list, 26.2 s to 60.0 s"
+    assert (
+        two.bands[-1].tip
+        == "rs2 FAILED (health check: 404), out of the binding list, 26.2 box s to 60.0 box s"
+    )
 
 
 @pytest.mark.parametrize("make", recordings.MAKERS)
@@ -161,7 +166,7 @@ def test_a_hang_is_as_long_as_its_client_waited() -> None:
     assert failure.outcome == "timeout"
     assert failure.hang_width == pytest.approx(100 * 5 / 60, abs=0.02)
     assert failure.hang_x + failure.hang_width == pytest.approx(failure.x, abs=0.02)
-    assert "5.0 s after it was sent (0.50 s of wall clock)" in failure.tip
+    assert "5.0 box s after it was sent (0.50 s of real time)" in failure.tip
 
 
 def test_a_crowd_shares_a_lane_and_those_that_lost_requests_keep_theirs() -> None:
@@ -219,6 +224,63 @@ def test_nested_figures_are_flat() -> None:
         ("resets.sides", "client"),
         ("ok", "yes"),
     ]
+
+
+# Rehearsals
+
+
+@pytest.mark.parametrize(
+    ("told", "tone"),
+    [
+        (Verdict.OK, "passed"),
+        (Verdict.INCONCLUSIVE, "doubtful"),
+        (Verdict.LOST, "failed"),
+        (Verdict.FAILED, "failed"),
+        (Verdict.ILL, "failed"),
+    ],
+)
+def test_only_ok_is_green_and_only_inconclusive_is_amber(told: Verdict, tone: str) -> None:
+    assert deploys.tone(told) == tone
+
+
+def test_page_of_a_rehearsal_tells_the_verdict_then_reasons_then_causes_then_details() -> None:
+    doubts = Circumstances(unchanged=("rs3",), unfelt=("rs1",))
+    found = replace(story.hasty(), circumstances=doubts)
+    text = render(found.recording, found)
+    in_order = (
+        '<p class="verdict failed">',
+        "<strong>lost</strong> 2 of 40 requests lost",
+        "No change of rs3 was seen",
+        "No request reached rs1",
+        "Why requests were lost",
+        "What would have saved them",
+        "What was expected",
+        "The deploys",
+        "The run",
+    )
+    places = [text.index(part) for part in in_order]
+    assert places == sorted(places)
+
+
+def test_command_for_the_whole_fleet_is_told_without_a_servers_name() -> None:
+    found = story.hasty()
+    (deploy,) = found.deploys
+    fleet = replace(found, deploys=(replace(deploy, server=""),))
+    text = render(fleet.recording, fleet)
+    assert "<li>exit 0, " in text
+    assert "<summary>What the command wrote</summary>" in text
+
+
+def test_each_outage_of_a_server_has_its_row() -> None:
+    found = story.hasty()
+    (first,) = found.windows
+    again = replace(first, failing=60.0, health_off=60.0, stopped=61.5, unbound=None, bound=None)
+    rows = deploys.outages(replace(found, windows=(first, again)))
+    assert [(row.server, row.stopped) for row in rows] == [
+        ("rs2", "27.3 s, 7.3 s after it began to fail its check"),
+        ("rs2", "61.5 s, 1.5 s after it began to fail its check"),
+    ]
+    assert rows[1].bound == "–"
 
 
 # Documents

@@ -50,8 +50,8 @@ def test_smallest_wait_is_the_longest_that_was_needed() -> None:
     assert one.waited_s == (5.0, 16.0)
     assert one.failures == 1
     assert one.causes == {"window": 5}
-    assert "19.0 s" in sentence(one)
-    assert "2 of 3 seen" in sentence(one)
+    assert "A wait of 19.0 s before the stop" in sentence(one, 1.0)
+    assert "2 of 3 seen" in sentence(one, 1.0)
     assert one.step_s == pytest.approx(10 / 3)
 
 
@@ -61,13 +61,30 @@ def test_repetition_that_cannot_tell_is_neither_a_failure_nor_proof() -> None:
     assert (one.failures, one.inconclusive) == (0, 1)
     assert Sweep(("true",), 10.0, (one,)).verdict is Verdict.INCONCLUSIVE
     worse = combination(doubtful, repetition(9, 15.0, 5.0))
-    assert Sweep(("true",), 10.0, (one, worse)).verdict is Verdict.LOST
+    swept = Sweep(("true",), 10.0, (one, worse))
+    assert swept.verdict is Verdict.LOST
+    assert swept.text == "4 rehearsals: 1 lost, 2 inconclusive, 1 ok. 5 requests lost."
+    assert (swept.as_json()["verdict"], swept.as_json()["text"]) == ("lost", swept.text)
+
+
+def test_sweep_at_another_speed_speaks_of_box_seconds() -> None:
+    text = sentence(combination(repetition(1, 19.0, 5), repetition(5, 15.0, 16)), 10.0)
+    assert "A wait of 19.0 box s before the stop" in text
+    assert "the sweep's step of 5 box s" in text
+    assert "the script waited 5.0 to 16.0 box s. By its settings the box needs at most 20 box s" in text
+
+
+def test_server_that_went_out_twice_needed_the_longer_of_its_waits() -> None:
+    long, short = repetition(1, 19.0, 5).windows[0], repetition(1, 11.0, 5).windows[0]
+    swept = Sweep(("true",), 1.0, (combination(replace(repetition(1, 19.0, 5), windows=(long, short))),))
+    (run,) = swept.as_json()["combinations"][0]["runs"]
+    assert run["needed_s"] == {"rs1": 19.0}
 
 
 def test_deploy_that_takes_no_server_out_has_no_wait() -> None:
     one = combination(Repetition(1.0, Verdict.OK, 100, 0, {}, ()))
     assert one.smallest_wait_s is None
-    assert "no server went out of service" in sentence(one)
+    assert "no server went out of service" in sentence(one, 1.0)
 
 
 # Wilson's score interval; the figures are those of R's prop.test(x, n, correct = FALSE).
