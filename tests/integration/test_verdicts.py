@@ -74,7 +74,7 @@ def test_a_pause_of_the_scripts_own_is_honest_at_speed_1_and_proves_nothing_at_s
     reason = next(one for one in result["reasons"] if "outside L4LAB_SLEEP" in one)
     assert "--speed 1" in reason
     code, result, said = rehearse(*FAST, *words, speed=1)
-    assert "speed 1: the box's seconds are real ones" in said
+    assert "speed 1: all times are real" in said
     assert code == OK, result["reasons"]
     assert result["deploys"][0]["real_s"] == pytest.approx(
         result["deploys"][0]["ended"] - result["deploys"][0]["began"]

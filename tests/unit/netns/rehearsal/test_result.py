@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from netns.rehearsal.causes import Cause
+from netns.rehearsal.sweep import Combination, Repetition, Sweep
 from tests.unit.netns.rehearsal import story
+
+DOCS = Path(__file__).parents[4] / "docs" / "json.md"
+BY_NAME = {"causes", "needed_s", "settings", "figures", "versions", "sockets", "varied", "events"}
+"""Fields whose own keys are names of other things, or told elsewhere."""
 
 
 def test_lost_requests_are_counted_by_client_method_and_cause() -> None:
@@ -28,3 +37,24 @@ def test_document_is_plain_json_with_the_fields_that_others_rely_on() -> None:
     assert document["windows"][0]["waited_s"] == document["windows"][0]["stopped"] - 20.0
     assert document["advice"][0]["wait_s"] == 20.0
     assert {change["fact"] for change in document["changes"]} == {fact.value for fact in story.IN_NAMESPACES}
+
+
+def fields(document: Any) -> Iterator[str]:
+    """The names of all fields, those of nested objects too."""
+    match document:
+        case dict():
+            for name, value in document.items():
+                yield name
+                if name not in BY_NAME:
+                    yield from fields(value)
+        case list() | tuple():
+            for one in document:
+                yield from fields(one)
+
+
+def test_every_field_of_a_rehearsal_and_of_a_sweep_is_documented() -> None:
+    found = story.hasty()
+    swept = Sweep(("deploy",), 1.0, (Combination({}, 10.0, 20.0, (Repetition.of(found, 0.5),)),))
+    documented = set(re.findall(r"`(\w+)`", DOCS.read_text(encoding="utf-8")))
+    for document in (found.as_json(), swept.as_json()):
+        assert set(fields(document)) - documented == set()
