@@ -59,15 +59,18 @@ def render(found: Rehearsal, console: Console) -> None:
 
 
 def _outage(window: Window, speed: float) -> str:
-    """When a server was out of service, and how long the box took to notice."""
-    text = f"{window.server} began to fail its check at {seconds(window.failing, speed)}"
-    if window.stopped is not None:
-        text += f", stopped at {seconds(window.stopped, speed)}"
-    if window.unbound is not None:
-        text += f", was out of the binding list from {seconds(window.unbound, speed)}"
-    if window.bound is not None:
-        text += f" to {seconds(window.bound, speed)}"
-    return text
+    """What was seen of a server's time out of service, in the order of time."""
+    moments = {
+        "health file gone": window.health_off,
+        f"check failed ({window.failed_check})": window.failed_check_at,
+        "stopped": window.stopped,
+        "out of the binding list": window.unbound,
+        "started": window.restarted,
+        "bound": window.bound,
+    }
+    seen = sorted((time, what) for what, time in moments.items() if time is not None)
+    beside = f", together with {', '.join(window.together)}" if window.together else ""
+    return f"{window.server}: {', '.join(f'{what} at {seconds(time, speed)}' for time, what in seen)}{beside}"
 
 
 def _advice(found: Rehearsal, console: Console) -> None:
