@@ -35,6 +35,25 @@ MISSING = 5
 INTERRUPTED = 130
 DEFAULT_NAME = "l4lab"
 
+DONE = {
+    "health-off": "health file renamed",
+    "health-on": "health file put back",
+    "vip-down": "VIP off lo",
+    "vip-up": "VIP on lo",
+    "stop": "stopped",
+    "start": "started",
+    "kill": "killed",
+}
+"""What `l4lab server` and `l4lab box` say when they have done it."""
+ALREADY = {
+    "health-off": "health file already renamed",
+    "health-on": "health file already there",
+    "stop": "already stopped",
+    "start": "already running",
+    "kill": "already stopped",
+}
+"""The same when there was nothing to do; a VIP is always put or taken."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -210,7 +229,7 @@ def server(name: str | None, how: str, timeout: float, vip: str | None, server: 
             changed = lab.start(server)
         case "kill":
             changed = lab.stop(server, StopSignal.KILL)
-    say(f"{server}: {action}" + ("" if changed else ": it was so already"))
+    say(f"{server}: {DONE[action] if changed else ALREADY[action]}")
 
 
 @main.command("box")
@@ -226,7 +245,7 @@ def box_command(name: str | None, action: str) -> None:
             changed = lab.stop_box(signal.SIGKILL)
         case _:
             changed = lab.start_box()
-    say(f"box: {action}" + ("" if changed else ": it was so already"))
+    say(f"box: {DONE[action] if changed else ALREADY[action]}")
 
 
 @main.command()

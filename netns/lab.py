@@ -179,9 +179,14 @@ class Lab:
         self._roles.wait_until_stopped(f"web {server}", how, timeout_s)
 
     def start(self, server: str) -> bool:
-        """Start the web server and wait until it listens; whether it was stopped."""
-        node = self._server(server)
-        return self._roles.start(f"web {server}", partial(web.start, self.web(server), node.namespace))
+        """Start the web server and wait until it listens; whether it was stopped.
+
+        LabError when another process has its port, or when it runs and does not listen.
+        """
+        where, served = self._server(server).namespace, self.web(server)
+        return self._roles.start(
+            f"web {server}", partial(web.start, served, where), partial(web.serves, served, where)
+        )
 
     def stop_box(self, number: Signals = Signals.SIGTERM, *, timeout_s: float = 10.0) -> bool:
         """Stop the box's daemon; whether it ran."""
@@ -189,12 +194,13 @@ class Lab:
         if started is None or process.send(started, number, to_all=number is Signals.SIGKILL) is None:
             return False
         self._roles.wait_until_ended("box", process.wait, timeout_s, number.name)
+        box.remove_leftovers(self.name)
         return True
 
     def start_box(self) -> bool:
         """Start the box's daemon and wait until its API answers; whether it was stopped."""
         start = partial(box.start, self.name, self.plan.box.namespace, self.directory)
-        return self._roles.start("box", start)
+        return self._roles.start("box", start, lambda _: box.listening(self.name))
 
     def running(self, role: str) -> list[int]:
         """The pids of "box" or of "web NAME" that are alive, the main process first."""

@@ -177,12 +177,16 @@ def _make(config: LabConfig, asked: LabConfig, say: Say) -> None:
         if config.delay_ms:
             delay.start(network, config.delay_ms, directory, partial(ledger.process, delay.ROLE))
         say("starting the web servers and the box")
+        servers = []
         for node in network.servers:
             served = web.of(config, node.name, directory / node.name)
             web.make_files(served)
-            web.start(served, node.namespace, partial(ledger.process, f"web {node.name}"))
+            record = partial(ledger.process, f"web {node.name}")
+            servers.append((served, web.start(served, node.namespace, record)))
         box.write_configuration(config.box_config(), directory / "box.toml")
         box.start(config.name, network.box.namespace, directory, partial(ledger.process, "box"))
+        for served, started in servers:
+            web.require_foreground(served, started)
         ledger.ready(True)
         undo.pop_all()
 
@@ -199,14 +203,13 @@ def _remove(ledger: Ledger, say: Say) -> None:
             process.send(one, signal.SIGKILL, to_all=True)
             if not process.wait(one, STOP_S):
                 raise LabError(f"{role} (pid {one.pid}) does not end, not even by SIGKILL")
-        if role == "box":
-            box.remove_leftovers(ledger.state.name)
         ledger.process_gone(role)
     if ledger.state.on == state.CONTAINERS:
         from netns.docker import lifecycle as containers
 
         containers.remove(ledger.state)
         return
+    box.remove_leftovers(ledger.state.name)
     for name, inode in ledger.state.namespaces.items():
         for pid, program in process.in_namespace(inode):
             say(f"left alone: {program} (pid {pid}) runs on in what was {name}")

@@ -11,8 +11,8 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,6 +114,49 @@ def members(process: Process) -> list[int]:
     )
 
 
+def daemons(process: Process) -> list[int]:
+    """The pids of what `process` has put into the background: in its namespace, in sessions of their own.
+
+    Ask once it has ended: all that began there since counts, but for commands of a session elsewhere, which
+    somebody else runs there.
+    """
+    return [
+        pid
+        for pid, stat in _all()
+        if stat.session != process.pid
+        and stat.started >= process.started
+        and not stat.zombie
+        and network(pid) == process.netns
+        and network(stat.session) in (None, process.netns)
+    ]
+
+
+def kill_daemons(process: Process, timeout_s: float) -> bool:
+    """Kill what `process` has put into the background; whether all of it ends within `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while found := daemons(process):
+        if time.monotonic() > deadline:
+            return False
+        for pid in found:
+            with suppress(ProcessLookupError), _held(pid) as handle:
+                if pid in daemons(process):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+        _wait_for_an_end(found, POLL_S)
+    return True
+
+
+def name(pid: int) -> str:
+    """The program's name, "?" when it has ended."""
+    stat = _stat(pid)
+    return stat.name if stat is not None else "?"
+
+
+def holders(sockets: Collection[int], among: Iterable[int]) -> set[int]:
+    """The pids among those given that have one of these sockets, given by inode number, open."""
+    wanted = {f"socket:[{inode}]" for inode in sockets}
+    return {pid for pid in among if wanted & _open_files(pid)}
+
+
 def send(process: Process, number: signal.Signals, *, to_all: bool = False) -> float | None:
     """Signal the leader, or all of its session; those left of it when the leader is dead.
 
@@ -123,21 +166,22 @@ def send(process: Process, number: signal.Signals, *, to_all: bool = False) -> f
     alive = members(process)
     chosen = alive if to_all or process.pid not in alive else [process.pid]
     for pid in chosen:
-        try:
-            handle = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        try:
-            # Asked again now that the handle holds the pid: it can't have changed hands in between.
+        with suppress(ProcessLookupError), _held(pid) as handle:
             if pid in members(process):
                 now = time.monotonic()
                 signal.pidfd_send_signal(handle, number)
                 sent = sent or now
-        except ProcessLookupError:
-            pass
-        finally:
-            os.close(handle)
     return sent
+
+
+@contextmanager
+def _held(pid: int) -> Iterator[int]:
+    """A pidfd: whoever has the pid now is who is signalled. Ask who it is once more within."""
+    handle = os.pidfd_open(pid)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def wait(process: Process, timeout_s: float) -> bool:
@@ -194,12 +238,6 @@ def adopted(inodes: Collection[int]) -> list[int]:
     return [pid for pid, stat in _all() if stat.parent == mine and not stat.zombie and network(pid) in inodes]
 
 
-def name(pid: int) -> str:
-    """The program's name; "" when there is no such process."""
-    stat = _stat(pid)
-    return stat.name if stat is not None else ""
-
-
 def in_namespace(inode: int) -> list[tuple[int, str]]:
     """Pid and name of whatever runs in the namespace with that inode number."""
     found = []
@@ -242,6 +280,15 @@ def _all() -> Iterator[tuple[int, _Stat]]:
             stat = _stat(pid)
             if stat is not None:
                 yield pid, stat
+
+
+def _open_files(pid: int) -> set[str]:
+    found = set()
+    with suppress(OSError):  # it has ended
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with suppress(OSError):  # closed meanwhile
+                found.add(os.readlink(entry.path))
+    return found
 
 
 def network(pid: int) -> int | None:

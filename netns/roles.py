@@ -47,14 +47,22 @@ class Roles:
         known = {pid for one in noted for pid in process.members(one)}
         return [pid for pid in process.adopted(inodes) if pid not in known]
 
-    def start(self, role: str, start: Callable[[Record], Process]) -> bool:
-        """Have `start` start it and note it; whether it was stopped."""
+    def start(self, role: str, start: Callable[[Record], Process], serves: Callable[[Process], bool]) -> bool:
+        """Have `start` start it and note it; whether it was stopped.
+
+        LabError when it runs and does not serve, as after a stop that timed out.
+        """
         with state.lock(self._lab):
             ledger = self._ledger()
             started = ledger.state.processes.get(role)
             alive = process.members(started) if started is not None else []
             if started is not None and started.pid in alive:
-                return False
+                if serves(started):
+                    return False
+                raise LabError(
+                    f"{role} runs (pid {started.pid}) and does not listen: its stop may not have ended; "
+                    "wait for that or kill it, then start it"
+                )
             if alive:
                 raise LabError(f"{role} is dead, but processes it left still run: {alive}; kill it first")
             start(lambda one: ledger.process(role, one))

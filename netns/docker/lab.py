@@ -237,7 +237,9 @@ class ContainerLab:
     def start(self, server: str) -> bool:
         """Start the web server, or its container, and wait until it listens; whether it was stopped."""
         if self._made:
-            return self._roles.start(f"web {server}", partial(self._launch, server))
+            return self._roles.start(
+                f"web {server}", partial(self._launch, server), lambda _: self._listens(server)
+            )
         container = self.nodes.container(server)
         if container.pid:
             return False
@@ -283,14 +285,16 @@ class ContainerLab:
         return running
 
     def _wait_until_listening(self, server: str, alive: Callable[[], bool]) -> None:
-        ports = frozenset(self.config.ports_of(server))
         deadline = time.monotonic() + START_S
-        while not self.inside(server, partial(web.listens, ports)):
+        while not self._listens(server):
             if not alive():
                 raise LabError(f"{server}: its web server ended at once: {self._said(server)}")
             if time.monotonic() > deadline:
                 raise LabError(f"{server} does not listen after {START_S:g} s: {self._said(server)}")
             time.sleep(process.POLL_S)
+
+    def _listens(self, server: str) -> bool:
+        return self.inside(server, partial(web.listens, frozenset(self.config.ports_of(server))))
 
     def _said(self, server: str) -> str:
         if self._made:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
+from signal import SIGKILL
 from typing import Final
 
 import lb
@@ -34,6 +34,9 @@ OFF = ".off"
 
 START_S = 60.0
 """Long for a server that runs and does not listen; one that has ended is not waited for."""
+
+KILL_S = 5.0
+"""How long a process may take to end by SIGKILL."""
 
 
 def decide(config: LabConfig) -> LabConfig:
@@ -87,7 +90,11 @@ def make_files(web: Web) -> None:
 
 
 def start(web: Web, where: str, record: Record) -> Process:
-    """Start the web server in the namespace `where` and return once it listens; LabError when it does not."""
+    """Start the web server in the namespace `where` and return once it listens itself.
+
+    LabError when another process has its port, when it ends or does not listen, or leaves the foreground.
+    """
+    _refuse_taken_ports(web, where)
     if web.kind.pid_file:
         (web.directory / web.kind.pid_file).unlink(missing_ok=True)
     # Whoever started l4lab may ignore SIGINT and SIGQUIT, as a shell does for what it runs in the background,
@@ -96,13 +103,64 @@ def start(web: Web, where: str, record: Record) -> Process:
     env = {**_environment(), **web.environment}
     started = process.spawn(where, argv, log=web.log, record=record, env=env)
     deadline = time.monotonic() + START_S
-    while not namespace.inside(where, partial(listens, frozenset(web.ports))):
-        if not process.members(started):
-            raise LabError(f"{web.server}: {web.kind.name} ended at once; {_said(web)}")
+    while not serves(web, where, started):
+        require_foreground(web, started)
         if time.monotonic() > deadline:
             raise LabError(f"{web.server}: {web.kind.name} does not listen after {START_S:g} s; {_said(web)}")
         time.sleep(process.POLL_S)
+    process.wait_for_leader(started, web.kind.settle_s)
+    require_foreground(web, started)
     return started
+
+
+def serves(web: Web, where: str, started: Process) -> bool:
+    """Whether a process of `started` listens on each of the web server's ports."""
+    listening = namespace.inside(where, _sockets)
+    members = process.members(started)
+    return all(process.holders(listening.get(port, ()), members) for port in web.ports)
+
+
+def require_foreground(web: Web, started: Process) -> None:
+    """LabError when the first process of `started` has ended. What it has put into the background dies."""
+    alive = process.members(started)
+    if started.pid in alive:
+        return
+    left = [*alive, *process.daemons(started)]
+    if not left:
+        raise LabError(f"{web.server}: {web.kind.name} ended at once; {_said(web)}")
+    names = ", ".join(f"{process.name(pid)} (pid {pid})" for pid in left)
+    process.send(started, SIGKILL, to_all=True)
+    ended = process.wait(started, KILL_S) and process.kill_daemons(started, KILL_S)
+    raise LabError(
+        f"{web.server}: {web.kind.name} went into the background: its first process ended and left {names}, "
+        f"{'which the lab has killed' if ended else 'which does not end by SIGKILL'}. "
+        "Keep it in the foreground: `nginx -g 'daemon off;'`, `apache2 -DFOREGROUND`, no `--daemon`, no `&`"
+    )
+
+
+def _refuse_taken_ports(web: Web, where: str) -> None:
+    listening = namespace.inside(where, _sockets)
+    on_node = process.in_namespace(namespace.identity(where) or 0)
+    for port in web.ports:
+        if port in listening:
+            holders = process.holders(listening[port], (pid for pid, _ in on_node))
+            by = ", ".join(f"{name} (pid {pid})" for pid, name in on_node if pid in holders)
+            raise LabError(
+                f"{web.server}: can't start {web.kind.name}: port {port} is taken by "
+                f"{by or 'a process of another namespace'}; end it first"
+            )
+
+
+def _sockets() -> dict[int, list[int]]:
+    """The sockets that listen in the caller's network namespace: inode numbers by port."""
+    listeners = Listeners()
+    found: dict[int, list[int]] = {}
+    try:
+        for one in listeners.sockets():
+            found.setdefault(one.port, []).append(one.inode)
+    finally:
+        listeners.close()
+    return found
 
 
 def _said(web: Web) -> str:
@@ -111,11 +169,7 @@ def _said(web: Web) -> str:
 
 def listens(ports: frozenset[int]) -> bool:
     """Whether something listens on each of these ports, in the caller's network namespace."""
-    listeners = Listeners()
-    try:
-        return ports <= listeners.ports()
-    finally:
-        listeners.close()
+    return ports <= _sockets().keys()
 
 
 def _environment() -> dict[str, str]:

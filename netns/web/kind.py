@@ -56,6 +56,8 @@ class Kind:
     """The command line that runs it in the foreground."""
     configuration: Callable[[Web], tuple[str, str]] | None = None
     """The name and text of the file that it is configured by, under the server's directory."""
+    settle_s: float = 0.0
+    """How long its first process is watched once it listens: a user's command may go into the background."""
     pid_file: str = ""
     """One under the server's directory by which it takes itself to be running, though it was killed."""
 

@@ -1,7 +1,8 @@
 """The user's own server: `command = "…"` of a [[server]] in lab.toml.
 
 Its words are run as they are, by no shell, in the server's `directory`; words like NAME=VALUE before the
-program are its environment, as in env(1). These are filled in, and are in its environment too:
+program are its environment, as in env(1). The program has to stay in the foreground. These are filled in, and
+are in its environment too:
 
 | in the command | in its environment | |
 | --- | --- | --- |
@@ -19,9 +20,13 @@ import shlex
 from functools import partial
 from pathlib import Path
 from signal import Signals
+from typing import Final
 
 from netns.config import Server
 from netns.web.kind import Kind, Web, installed
+
+SETTLE_S: Final = 0.2
+"""A daemon's first process ends within milliseconds of listening."""
 
 
 def kind(entry: Server) -> Kind:
@@ -35,6 +40,7 @@ def kind(entry: Server) -> Kind:
         version=partial(_program, words, directory),
         fix=f"it begins with the path of a program, from {directory} on, or the name of one in PATH",
         command=partial(_command, words, directory),
+        settle_s=SETTLE_S,
     )
 
 

@@ -486,6 +486,41 @@ def test_status_names_a_missing_namespace_and_a_dead_master_whose_workers_live_o
     assert leftovers(NAME) == []
 
 
+def test_down_after_the_box_was_killed_leaves_neither_its_socket_nor_its_lock(lab: Lab) -> None:
+    lab.close()
+    assert l4lab("box", "--name", NAME, "kill")[0] == 0
+    assert not list(Path("/run/l4box").glob(f"{NAME}.*"))
+    lifecycle.down(NAME)
+    assert leftovers(NAME) == []
+
+
+def test_down_after_a_killed_box_was_forgotten_removes_its_socket_and_lock(lab: Lab) -> None:
+    lab.close()
+    (pid,) = lab.running("box")
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not lab.running("box"), "the box is dead")
+    lab.drop("box")
+    assert list(Path("/run/l4box").glob(f"{NAME}.*"))
+    lifecycle.down(NAME)
+    assert leftovers(NAME) == []
+
+
+def test_commands_say_what_they_did_and_what_was_done_already(lab: Lab) -> None:
+    def said(*words: str) -> str:
+        return l4lab(words[0], "--name", NAME, *words[1:])[2].strip()
+
+    assert said("server", "rs1", "stop") == "rs1: stopped"
+    assert said("server", "rs1", "stop") == "rs1: already stopped"
+    assert said("server", "rs1", "start") == "rs1: started"
+    assert said("server", "rs1", "start") == "rs1: already running"
+    assert said("server", "rs1", "health-off") == "rs1: health file renamed"
+    assert said("server", "rs1", "health-off") == "rs1: health file already renamed"
+    assert said("server", "rs1", "vip-down") == "rs1: VIP off lo"
+    assert said("box", "kill") == "box: killed"
+    assert said("box", "stop") == "box: already stopped"
+    assert said("box", "start") == "box: started"
+
+
 def test_server_stopped_on_purpose_is_no_problem(lab: Lab) -> None:
     assert l4lab("server", "--name", NAME, "rs1", "stop")[0] == 0
     code, out, _ = l4lab("status", "--name", NAME, "--json")

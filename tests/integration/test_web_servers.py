@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from netns import lifecycle, observe
+from netns import lifecycle, namespace, observe, process, state, web
 from netns.cli import main
 from netns.config import load
 from netns.errors import LabError
@@ -325,6 +325,104 @@ def test_command_that_ends_at_once_fails_up_with_its_last_words(own_lab: Path) -
     )
     with pytest.raises(LabError, match=re.compile("command ended at once.*no port for me", re.DOTALL)):
         lifecycle.up(load(own_lab))
+
+
+LISTENER = """\
+import os, signal, socket, sys, time
+listener = socket.create_server(("", int(sys.argv[1])))
+{then}
+signal.pause()
+"""
+DAEMON = """
+if os.fork():
+    os._exit(0)  # the first process ends, as daemon(3) has it
+os.setsid()
+if os.fork():
+    os._exit(0)
+"""
+NEVER_DONE = """
+def told(number, frame):
+    listener.close()
+signal.signal(signal.SIGTERM, told)
+while True:
+    signal.pause()
+"""
+
+
+def write_own(lab_toml: Path, command: str) -> None:
+    lab_toml.write_text(f'name = "{OWN}"\nspeed = 20\n[[server]]\nname = "mine"\ncommand = "{command}"\n')
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["after it listens", "before it listens"])
+def test_command_that_goes_into_the_background_fails_up_and_its_daemon_is_ended(
+    own_lab: Path, late: bool
+) -> None:
+    listener = LISTENER.format(then="" if late else DAEMON)
+    if late:
+        listener = listener.replace("listener =", f"{DAEMON}\ntime.sleep(0.5)\nlistener =")
+    (own_lab.parent / "app.py").write_text(listener)
+    write_own(own_lab, "python3 app.py {port}")
+    with pytest.raises(LabError) as caught:
+        lifecycle.up(load(own_lab))
+    assert "command went into the background" in str(caught.value)
+    assert "Keep it in the foreground: `nginx -g 'daemon off;'`" in str(caught.value)
+    (pid,) = re.findall(r"python3 \(pid (\d+)\)", str(caught.value))
+    assert process.started(int(pid)) is None
+    assert state.read(OWN) is None
+    assert namespace.identity(f"{OWN}-mine") is None
+
+
+def test_command_that_a_shell_puts_into_the_background_fails_up(own_lab: Path) -> None:
+    write_own(own_lab, "sh -c 'python3 -m http.server {port} &'")
+    with pytest.raises(LabError, match=r"command went into the background.*which the lab has killed"):
+        lifecycle.up(load(own_lab))
+    assert state.read(OWN) is None
+
+
+def test_start_fails_and_names_the_process_that_has_the_port(own_lab: Path) -> None:
+    (own_lab.parent / "app.py").write_text(LISTENER.format(then=""))
+    write_own(own_lab, "python3 app.py {port}")
+    made = lifecycle.up(load(own_lab), wait=False)
+    assert made.stop("mine")
+    with made.popen("mine", ["python3", str(own_lab.parent / "app.py"), "80"]) as other:
+        eventually(lambda: made.inside("mine", lambda: web.listens(frozenset({80}))), "the other listens")
+        result = CliRunner().invoke(main, ["server", "--name", OWN, "mine", "start"], catch_exceptions=False)
+        assert result.exit_code == 1
+        assert f"can't start command: port 80 is taken by python3 (pid {other.pid})" in result.stderr
+        assert made.running("web mine") == []
+        other.kill()
+    assert made.start("mine")
+
+
+def test_start_waits_for_the_servers_own_listener_and_for_no_other(
+    own_lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (own_lab.parent / "app.py").write_text(LISTENER.format(then=""))
+    write_own(own_lab, "sh -c 'test -e quiet && exec sleep 60; exec python3 app.py {port}'")
+    made = lifecycle.up(load(own_lab), wait=False)
+    assert made.stop("mine")
+    (own_lab.parent / "quiet").touch()
+    monkeypatch.setattr(web, "START_S", 1.0)
+    monkeypatch.setattr(web, "_refuse_taken_ports", lambda *_: None)  # the other comes a moment later
+    with made.popen("mine", ["python3", str(own_lab.parent / "app.py"), "80"]) as other:
+        eventually(lambda: made.inside("mine", lambda: web.listens(frozenset({80}))), "the other listens")
+        with pytest.raises(LabError, match="command does not listen after 1 s"):
+            made.start("mine")
+        other.kill()
+
+
+def test_start_after_a_stop_that_timed_out_fails_while_the_old_process_is_there(own_lab: Path) -> None:
+    (own_lab.parent / "app.py").write_text(LISTENER.format(then=NEVER_DONE))
+    write_own(own_lab, "python3 app.py {port}")
+    made = lifecycle.up(load(own_lab), wait=False)
+    (pid,) = made.running("web mine")
+    with pytest.raises(LabError, match=r"still runs 0\.1 s after"):
+        made.stop("mine", timeout_s=0.1)
+    eventually(lambda: not made.inside("mine", lambda: web.listens(frozenset({80}))), "nothing listens")
+    with pytest.raises(LabError, match=rf"web mine runs \(pid {pid}\) and does not listen"):
+        made.start("mine")
+    assert made.stop("mine", StopSignal.KILL)
+    assert made.start("mine")
 
 
 def test_web_measure_prints_one_document_and_takes_its_lab_down() -> None:
