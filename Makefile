@@ -19,7 +19,7 @@ Try next:
 endef
 export NEXT
 
-.PHONY: help setup lab lab-down test test-unit docker-test bench bench-quick check lock clean
+.PHONY: help setup lab lab-down test test-unit docker-test bench bench-quick delay-table check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,11 @@ bench-quick: ## all of the bench, tiny: does it work? No figures to be trusted (
 	@scripts/setup bench
 	@$(DOCTOR)
 	@$(BIN)/python -m tests.bench --quick
+
+delay-table: ## what the flows of examples/ lose at 0, 1, 5 and 20 ms; ARGS="--repeat 3" (root)
+	@scripts/setup test
+	@$(DOCTOR)
+	@$(BIN)/python -m tests.delay_table $(ARGS)
 
 check: ## lint, format, types, layering
 	@scripts/setup dev
