@@ -17,14 +17,11 @@ from netns.findings import Lack, connections, resets, seconds
 from netns.recording import Deploy, Fact, Outcome, Recording, Request
 from netns.rehearsal.causes import Explained
 from netns.rehearsal.keep_alive import Closed, idle_timeout
-from netns.rehearsal.outage import lost_facts, unbound
+from netns.rehearsal.outage import LATE_S, lost_facts, unbound
 from netns.rehearsal.window import TOLD, Sign, Window
 
 EARLY_S: Final = 1.0
 """Real seconds before the listener is gone in which a server that stops may already close connections."""
-
-LATE_S: Final = 0.25
-"""Real seconds by which a change may be seen late."""
 
 
 @dataclass(frozen=True, slots=True)

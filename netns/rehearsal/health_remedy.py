@@ -53,7 +53,7 @@ class _Case:
         failed_at = window.failed_check_at
         failed_before = failed_at is not None and failed_at <= window.stopped
         if self._check.kind == "l4":
-            return self._refused_checks() if failed_before else self._stopped_at_l4()
+            return self._refused_checks() if window.sign is Sign.CHECK else self._stopped_at_l4()
         if window.sign in (Sign.TOLD, Sign.CHECK) and failed_before:
             return self._drained_too_short()
         ignored = self._facts.health_file_ignored(self._service.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from netns.place import Place, Recorder
 from netns.recording import Deploy, Recording
@@ -12,13 +11,11 @@ from netns.rehearsal.evidence import evidence, places
 from netns.rehearsal.explain import explain
 from netns.rehearsal.facts import Facts
 from netns.rehearsal.history import History
+from netns.rehearsal.outage import LATE_S
 from netns.rehearsal.result import Rehearsal
 from netns.rehearsal.stops import stops
 from netns.rehearsal.window import windows
 from netns.run_clock import RunClock
-
-LATE_S: Final = 0.25
-"""Real seconds by which, on a busy machine, a change may be seen too late or a client's word be off."""
 
 
 def judge(

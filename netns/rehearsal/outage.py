@@ -15,6 +15,9 @@ from netns.config import LabVirtualServer
 from netns.findings import Band, Lack, absences, lacks
 from netns.recording import Fact, Recording
 
+LATE_S: Final = 0.25
+"""Real seconds by which, on a busy machine, a change may be seen too late or a client's word be off."""
+
 STOPS: Final = frozenset({Fact.LISTENING, Fact.VIP, Fact.CONTAINER})
 """Facts without which a server takes no connections."""
 

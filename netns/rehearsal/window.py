@@ -15,7 +15,7 @@ from typing import Final
 
 from netns.config import LabConfig, LabVirtualServer
 from netns.recording import Fact, Recording
-from netns.rehearsal.outage import Check, Outage, checks, lost_facts, outages
+from netns.rehearsal.outage import LATE_S, Check, Outage, checks, lost_facts, outages
 
 TOLD: Final = "web server told to stop"
 """How the step begins that tells a web server to stop (netns/run.py)."""
@@ -177,7 +177,8 @@ def _failing(
 ) -> _Failing | None:
     """When the server began to fail its check, and how that is known.
 
-    The first event that may be the reason, of those after which no check passed.
+    The first event that may be the reason, of those after which no check passed. A check may fail by a change
+    a moment before that is seen.
     """
     until = outage.unbound[0].started if outage.unbound else outage.ended + service.health_check.timeout_s
     known = [check for check in seen if check.ended <= until + SAME_S]
@@ -192,8 +193,11 @@ def _failing(
     if first is not None and first.wrong_status:
         reasons += [(time, Sign.TOLD) for time in _told(recording, server)]
     latest = until if first is None else first.ended
+    late_s = 0.0 if first is None else LATE_S * recording.speed
     holding = [
-        (at, sign) for at, sign in reasons if at <= latest and not any(check.began > at for check in before)
+        (min(at, latest), sign)
+        for at, sign in reasons
+        if at - late_s <= latest and not any(check.began > at for check in before)
     ]
     if holding:
         return _Failing(*min(holding), first)

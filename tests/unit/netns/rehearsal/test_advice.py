@@ -226,6 +226,20 @@ def test_l4_check_is_to_be_refused_before_the_stop() -> None:
     assert one.step == "Make the server refuse the box's checks 20 s before the stop"
 
 
+@pytest.mark.parametrize(
+    ("kind", "step"), [("l4", "Make the server refuse"), ("l7", "Make the health check fail")]
+)
+def test_stop_that_is_seen_a_moment_after_it_failed_a_check_is_no_drain(kind: str, step: str) -> None:
+    story = Story()
+    story.loses("rs1", Fact.LISTENING, 32.03, 45.0)
+    checked(story, "rs1", (22.0, "200"), (32.0, "reset"), (42.0, "refused"))
+    story.fails("rs1", 42.0, until=52.0)
+    refused(story, "rs1", 35.0)
+    (one,) = advice(story, lab(kind=kind))
+    assert one.text.startswith("rs1 stopped while the box bound it")
+    assert one.step.startswith(step)
+
+
 def test_l4_server_that_refused_its_checks_for_too_short_is_told_to_refuse_them_longer() -> None:
     story = Story()
     checked(story, "rs2", (12.0, "connected"), (22.0, "refused"), (32.0, "refused"))

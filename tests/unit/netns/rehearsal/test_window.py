@@ -98,6 +98,16 @@ def test_server_that_is_told_to_stop_and_stops_listening_at_once_fails_by_that()
     assert (one.sign, one.failing) == (Sign.STOP, 31.1)
 
 
+@pytest.mark.parametrize("kind", ["l4", "l7"])
+def test_check_that_fails_a_moment_before_the_stop_is_seen_failed_by_the_stop(kind: str) -> None:
+    story = Story()
+    story.loses("rs1", Fact.LISTENING, 32.03, 45.0)
+    checked(story, "rs1", (22.0, "200"), (32.0, "reset"), (42.0, "refused"))
+    story.fails("rs1", 42.0, until=52.0)
+    (one,) = seen(story, lab(kind=kind))
+    assert (one.sign, one.failing, one.needed_s) == (Sign.STOP, 32.0, 10.0)
+
+
 def test_server_whose_checks_alone_were_refused_is_out_from_its_last_good_one_on() -> None:
     story = Story()
     checked(story, "rs2", (12.0, "200"), (22.0, "refused"), (32.0, "refused"))
