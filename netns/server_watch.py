@@ -92,10 +92,11 @@ class ServerWatch:
             while network.there:
                 found = {
                     **rules.facts(),
-                    Fact.HEALTH_FILE: all(file.exists() for file in files),
                     Fact.LISTENING: all(port in listeners.ports_at(vip) for vip, port in services),
                     Fact.VIP: all(map(_is_local, vips)),
                 }
+                if files:  # else it is not known where they are
+                    found[Fact.HEALTH_FILE] = all(file.exists() for file in files)
                 if Fact.CONTAINER in known:  # it was gone: elsewhere there is nothing to tell
                     found[Fact.CONTAINER] = True
                 if network.there:  # else its files have gone before they were looked at

@@ -76,8 +76,8 @@ def _outage(window: Window, speed: float) -> str:
 def _advice(found: Rehearsal, console: Console) -> None:
     if found.advice:
         console.print("\n[bold]What would have saved them[/bold]")
-    for cause in dict.fromkeys(advice.cause for advice in found.advice):
-        worst, *others = (advice for advice in found.advice if advice.cause == cause)
+    for kind in dict.fromkeys((advice.cause, advice.step) for advice in found.advice):
+        worst, *others = (advice for advice in found.advice if (advice.cause, advice.step) == kind)
         like = ", ".join(f"{one.server} ({one.lost})" for one in others)
         console.print(f"  • {escape(worst.text)}.{f' Likewise {like}.' if like else ''}")
 
