@@ -235,7 +235,7 @@ def test_a_box_that_had_no_time_makes_the_run_inconclusive_with_the_figures(tmp_
     )
     assert code == INCONCLUSIVE, said
     assert "This machine was too busy: " in result["text"]
-    measured = result["figures"]["this machine"]
+    measured = result["figures"]["this machine, in real time"]
     assert measured["check_s"] > 1
     assert f"a health check began {measured['check_s']:.2f} s late" in result["text"]
 
@@ -257,7 +257,7 @@ def test_each_of_two_rehearsals_in_one_lab_is_judged_by_its_own(tmp_path: Path) 
     for of in ("request_log", "events", "steps", "samples", "changes", "touches"):
         assert second[of] or of == "touches"
         key = {"request_log": "started", "events": "at"}.get(of, "time")
-        assert [one for one in second[of] if not -0.5 <= one[key] <= second["ended"] + 0.5] == [], of
+        assert [one for one in second[of] if one[key] < -0.5] == [], of
     assert {one["id"] for one in second["request_log"]} & {one["id"] for one in first["request_log"]}, (
         "the same names in both runs: which are not to be mixed up"
     )
@@ -275,7 +275,7 @@ def test_a_lab_that_is_up_is_used_as_it_is_and_only_what_contradicts_it_is_refus
 
     done = ask()
     assert done.returncode == INCONCLUSIVE, done.stderr
-    assert "speed 10: a real second is 10 of the box's" in done.stderr
+    assert "speed 10: 10 box s pass in 1 s of real time" in done.stderr
     done = ask("--speed", "1")
     assert done.returncode == 1
     assert "is up with other settings (speed is 10.0, not 1.0)" in done.stderr
