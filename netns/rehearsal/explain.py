@@ -54,7 +54,8 @@ def _opened(
     """The connections that came to nothing, by the number of the request that they were for.
 
     Many clients do not say their port then. Each connection is of one request only: those of which nothing
-    else is on the wire choose first, and of these the pair nearest in time is made first.
+    else is on the wire choose first, and of these the pair nearest in time is made first. A request that is
+    left without one gets one all the same if others can change theirs.
     """
     pairs = []
     for number, done in asked.items():
@@ -64,13 +65,55 @@ def _opened(
         ports = {request.local_port} if request.local_port and not done else ()
         opened = wire.unasked(request.started - slack_s, request.ended + slack_s, ports)
         pairs += [(bool(done), _distance(request, one), number, one) for one in opened]
-    found: dict[int, list[Attempt]] = {}
-    taken: set[tuple[str, float]] = set()
+    chosen: dict[int, Attempt] = {}
+    owners: dict[_Ends, int] = {}
+    choices: dict[int, list[Attempt]] = {}
     for _, _, number, attempt in sorted(pairs, key=lambda pair: pair[:3]):
-        if number not in found and (attempt.client, attempt.began) not in taken:
-            found[number] = [wire.until(attempt, suffered[number].ended + slack_s)]
-            taken.add((attempt.client, attempt.began))
-    return found
+        choices.setdefault(number, []).append(attempt)
+        if number not in chosen and _ends(attempt) not in owners:
+            chosen[number] = attempt
+            owners[_ends(attempt)] = number
+    for number in choices:
+        if number not in chosen and not asked[number]:
+            _make_room(number, choices, chosen, owners)
+    return {
+        number: [wire.until(attempt, suffered[number].ended + slack_s)] for number, attempt in chosen.items()
+    }
+
+
+_Ends = tuple[str, float]
+
+
+def _ends(attempt: Attempt) -> _Ends:
+    return attempt.client, attempt.began
+
+
+def _make_room(
+    number: int,
+    choices: Mapping[int, Sequence[Attempt]],
+    chosen: dict[int, Attempt],
+    owners: dict[_Ends, int],
+) -> None:
+    """Have requests change their connections so that this one gets one, if they can: an augmenting path."""
+    wanted: dict[_Ends, tuple[int, Attempt]] = {}
+    asking = [number]
+    for one in asking:
+        for attempt in choices[one]:
+            ends = _ends(attempt)
+            if ends in wanted:
+                continue
+            wanted[ends] = one, attempt
+            if ends in owners:
+                asking.append(owners[ends])
+                continue
+            while True:  # each on the path takes what it wants, and leaves what it had to the one before
+                taker, taken = wanted[ends]
+                left = chosen.get(taker)
+                chosen[taker] = taken
+                owners[ends] = taker
+                if left is None:
+                    return
+                ends = _ends(left)
 
 
 def _distance(request: Request, attempt: Attempt) -> float:

@@ -325,6 +325,18 @@ def test_each_refused_connection_is_one_requests_only() -> None:
     assert [round(one.at, 2) for one in story.explained()] == [25.0, 25.02, 25.04]
 
 
+def test_no_refused_request_is_left_without_a_connection_when_clients_log_late() -> None:
+    """The first request's end is logged late, so the second's connection is nearer to it than its own is. Its
+    own began before what the second may have."""
+    story = Story()
+    story.loses("rs2", Fact.LISTENING, 20, 40)
+    story.connection(40001, "rs2").syn(26.90).refuse(26.905)
+    story.connection(40002, "rs2").syn(27.00).refuse(27.005)
+    story.request("curl-new-1.1", 26.93, 27.005, Outcome.REFUSED)
+    story.request("curl-new-2.1", 26.97, 27.03, Outcome.REFUSED)
+    assert {one.cause for one in story.explained()} == {Cause.HEALTH_WINDOW}
+
+
 def test_refused_connection_is_not_taken_for_that_of_a_request_that_was_reset_at_the_same_moment() -> None:
     story = Story()
     story.loses("rs2", Fact.LISTENING, 20)
