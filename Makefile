@@ -19,7 +19,7 @@ Try next:
 endef
 export NEXT
 
-.PHONY: help setup lab lab-down test test-unit docker-test bench bench-quick delay-table check lock clean
+.PHONY: help setup lab lab-down test test-unit corpus docker-test bench bench-quick delay-table check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -40,11 +40,16 @@ test: ## every test: the core alone, then the box and lab on this kernel (root)
 	@scripts/setup test
 	@$(DOCTOR)
 	$(UNIT)
-	$(BIN)/pytest tests/integration examples
+	$(BIN)/pytest tests/integration tests/corpus examples
 
 test-unit: ## the core's tests, every branch of it covered
 	@scripts/setup dev
 	$(UNIT)
+
+corpus: ## rehearse every deploy of tests/corpus, 20 minutes; ARGS=--corpus-table=FILE keeps the table (root)
+	@scripts/setup test
+	@$(DOCTOR)
+	$(BIN)/pytest tests/corpus --whole-corpus $(ARGS)
 
 docker-test: ## the same box in containers: on your Docker Engine, else skipped (root)
 	@scripts/setup test

@@ -1,0 +1,4 @@
+#!/bin/sh
+set -eu
+"$L4LAB_WEB" stop
+"$L4LAB_WEB" start

@@ -1,0 +1,4 @@
+#!/bin/sh
+set -eu
+l4lab box kill
+sleep 3

@@ -1,0 +1,3 @@
+#!/bin/sh
+set -eu
+"$L4LAB_WEB" restart
