@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 
 class Outcome(Enum):
@@ -49,6 +49,16 @@ class Request:
     id: str = ""
     """Names the request on the wire, as the query of its URL ("/?urllib3-3.17"): its attempts are found in
     the captures by it, whatever the client says of ports and retries. "" for clients that send none."""
+
+
+TOLD_TO_STOP: Final = "web server told to stop"
+HAS_ENDED: Final = "web server has ended"
+"""How the text of a Step begins in which a run stopped a web server, and saw its end."""
+
+
+def group_of(client: str) -> str:
+    """The name of the group that a client is of: "curl-post" of "curl-post-3"."""
+    return client.rpartition("-")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +229,11 @@ class Recording:
     """File names, beside result.json."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of what took part, by name: l4lab, Linux, nginx, curl, …"""
+
+    def service_of(self, client: str) -> str:
+        """The virtual server that a client asks; "" where that was not recorded."""
+        name = group_of(client)
+        return next((group.service for group in self.groups if group.name == name), "")
 
     @property
     def passed(self) -> bool:

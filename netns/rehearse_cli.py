@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from netns.rehearsal.result import Rehearsal
 
 BAD_CONFIG = 3
-DEFAULT_NAME = "l4lab"
 
 
 def _say(message: str) -> None:
@@ -254,11 +253,13 @@ def _sweep(
     as_json: bool,
 ) -> int:
     """Rehearse at `count` moments of the interval, with each combination of settings; the exit code."""
+    from lb.terminal import console
     from netns import report as reports
     from netns import state
     from netns.config import with_settings
     from netns.findings import unit
     from netns.rehearsal.sweep import Combination, Repetition, Sweep, phases, variations, worst_of
+    from netns.verdict import render_sweep
 
     config = where.config
     if where.lab is _lab and state.read(config.name) is not None:
@@ -286,19 +287,21 @@ def _sweep(
     if as_json:
         click.echo(json.dumps(swept.as_json(), default=str))
     else:
-        _render(lambda verdict, console: verdict.render_sweep(swept, console))
+        render_sweep(swept, console())
     return swept.verdict.exit_code
 
 
 def _tell(found: Rehearsal, report: Path | None, as_json: bool) -> int:
+    from lb.terminal import console
     from netns import report as reports
+    from netns.verdict import render
 
     if report is not None and _write(partial(reports.write, found.recording, report, found)):
         _say(f"{report}: {', '.join(('report.html', 'result.json', *found.recording.captures))}")
     if as_json:
         click.echo(json.dumps(found.as_json(), default=str))
     else:
-        _render(lambda verdict, console: verdict.render(found, console))
+        render(found, console())
     return found.judgement.verdict.exit_code
 
 
@@ -310,13 +313,6 @@ def _write(write: Callable[[], object]) -> bool:
         _say(f"warning: the report is not whole: {error}")
         return False
     return True
-
-
-def _render(show: Callable[[Any, Any], None]) -> None:
-    from lb.terminal import console
-    from netns import verdict
-
-    show(verdict, console())
 
 
 @contextmanager

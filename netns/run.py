@@ -26,7 +26,19 @@ from netns.errors import LabError
 from netns.findings import seconds, unit
 from netns.observe import Served
 from netns.place import Place, Recorder, Say
-from netns.recording import Change, ClientGroup, Expectation, Outcome, Recording, Request, Step, Touch
+from netns.recording import (
+    HAS_ENDED,
+    TOLD_TO_STOP,
+    Change,
+    ClientGroup,
+    Expectation,
+    Outcome,
+    Recording,
+    Request,
+    Step,
+    Touch,
+    group_of,
+)
 from netns.run_clock import RunClock
 from netns.topology import Role
 from netns.watch import Watch
@@ -310,14 +322,10 @@ class Run:
         """Stop the web server, as the setting `stop` says unless told how; when that began, and ended."""
         stop = StopSignal(how or self.settings.get("stop", "graceful"))
         number = self.lab.kind(server).signal(stop)
-        began = self._step(f"web server told to stop ({stop.value}: {number.name})", server)
+        began = self._step(f"{TOLD_TO_STOP} ({stop.value}: {number.name})", server)
         self.lab.stop(server, stop)
         left = self.lab.running(f"web {server}")
-        ended = (
-            f"main process of the web server has ended, {len(left)} run on"
-            if left
-            else "web server has ended"
-        )
+        ended = f"main process of the web server has ended, {len(left)} run on" if left else HAS_ENDED
         return began, self._step(ended, server)
 
     def start(self, server: str) -> float:
@@ -465,7 +473,7 @@ class Run:
 
     def requests_of(self, name: str) -> list[Request]:
         """The requests of the clients of that name: "curl", "idle" or what they were started as."""
-        return [request for request in self.requests if request.client.rpartition("-")[0] == name]
+        return [request for request in self.requests if group_of(request.client) == name]
 
     def lost(self, name: str) -> list[Request]:
         """Of those, the ones that did not end well."""

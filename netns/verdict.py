@@ -36,9 +36,8 @@ def render(found: Rehearsal, console: Console) -> None:
     recording, judgement = found.recording, found.judgement
     style = _STYLES[judgement.verdict]
     console.print(f"\n[{style}]{judgement.verdict.value}[/{style}]  {escape(judgement.text)}")
-    for reason in judgement.reasons:
-        if not judgement.text.startswith(reason) and reason not in judgement.text:
-            console.print(f"  • {escape(reason)}.")
+    for reason in judgement.more:
+        console.print(f"  • {escape(reason)}.")
     _losses(found, console)
     _slow(found, console)
     _advice(found, console)

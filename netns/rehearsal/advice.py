@@ -10,7 +10,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from netns.recording import Outcome
 from netns.rehearsal.causes import Cause, Explained
 from netns.rehearsal.facts import Facts
 from netns.rehearsal.health_remedy import for_health_window
@@ -71,32 +70,17 @@ def _with_servers(step: str, servers: Sequence[str], named: int) -> str:
 
 def _occasion(one: Explained, facts: Facts) -> Hashable:
     """What must be alike of two losses so that one sentence is true of both."""
-    match one.cause:
-        case Cause.HEALTH_WINDOW:
-            return facts.window(one)
-        case Cause.STUCK_SESSION:
-            outcome = one.request.outcome
-            return (
-                facts.last_stop(one.server, one.at),
-                outcome is Outcome.HTTP_ERROR,
-                outcome is Outcome.TIMEOUT,
-            )
-        case Cause.CLOSED_UNDER_WAY:
-            return facts.stop(one.server, one.at)
-        case Cause.STOPPED_IN_HAND:
-            return facts.stop(one.server, one.at), facts.command([one])
-        case Cause.SERVER_ERROR | Cause.SERVER_HUNG:
-            return facts.back(one.server, one.at), facts.command([one])
-        case Cause.NO_SERVER:
-            return facts.asked(one).name
-        case _:
-            return None
+    if one.cause is Cause.HEALTH_WINDOW:
+        return facts.window(one)
+    occasion, _ = REMEDIES[one.cause]
+    return occasion(one, facts)
 
 
 def _advice(server: str, cause: Cause, lost: Sequence[Explained], facts: Facts) -> Advice:
     if cause is Cause.HEALTH_WINDOW:
         remedy = for_health_window(server, lost, facts.window(lost[0]), facts)
     else:
-        remedy = REMEDIES[cause](server, lost, facts)
+        _, sentence = REMEDIES[cause]
+        remedy = sentence(server, lost, facts)
     text = f"{remedy.fact}. {remedy.do}"
     return Advice(server, cause.name.lower(), len(lost), text, remedy.step, remedy.wait_s)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from netns.findings import LOSSES, plural
-from netns.recording import ClientGroup, Outcome, Request
+from netns.recording import ClientGroup, Outcome, Request, group_of
 
 LASTS_S: Final = 2.0
 """Real seconds that clients ask before the deploy, once each has been answered: twenty requests of each."""
@@ -21,10 +21,8 @@ def loss(requests: Sequence[Request], groups: Sequence[ClientGroup]) -> str:
     lost = [one for one in requests if one.outcome is not Outcome.OK]
     if not lost:
         return ""
-    service = {
-        f"{group.name}-{number}": group.service for group in groups for number in range(1, group.count + 1)
-    }
-    of = Counter((service.get(one.client, ""), one.outcome) for one in lost)
+    services = {group.name: group.service for group in groups}
+    of = Counter((services.get(group_of(one.client), ""), one.outcome) for one in lost)
     ways = ", ".join(
         f"{count:,} on {name} {LOSSES[outcome]}" if name else f"{count:,} {LOSSES[outcome]}"
         for (name, outcome), count in of.most_common()

@@ -13,12 +13,15 @@ from itertools import pairwise
 from typing import Any, Final
 
 from netns.findings import lacks
-from netns.recording import Recording
+from netns.recording import Recording, group_of
 
 PACING_S: Final = 0.5
 """One request in a hundred may leave so late: five times what was measured with both cores at work."""
 LOOP_S: Final = 0.5
 """So much may the box's event loop lag, at the 99th percentile."""
+NOT_CHECKED: Final = frozenset({"DISABLED", "ENABLED", "SHUTDOWN"})
+"""States in which the box makes no checks, or none yet."""
+
 CHECK_S: Final = 1.0
 """So late may a health check begin."""
 
@@ -80,18 +83,13 @@ def measure(
 
 def _late_requests(recording: Recording) -> Iterator[float]:
     """How late each request left, which is due a period after the one before, or when that has ended."""
-    rates = {
-        f"{group.name}-{number}": group.rate
-        for group in recording.groups
-        if group.paced
-        for number in range(1, group.count + 1)
-    }
+    rates = {group.name: group.rate for group in recording.groups if group.paced}
     of = defaultdict(list)
     for one in recording.requests:
-        if one.client in rates:
+        if group_of(one.client) in rates:
             of[one.client].append(one)
     for client, requests in of.items():
-        period = recording.speed / rates[client]
+        period = recording.speed / rates[group_of(client)]
         for before, one in pairwise(requests):
             due = max(before.started + period, before.ended)
             yield max(0.0, one.started - due) / recording.speed
@@ -99,33 +97,42 @@ def _late_requests(recording: Recording) -> Iterator[float]:
 
 def _late_checks(recording: Recording) -> Iterator[float]:
     """How late each health check began, an interval after the one before."""
-    intervals = {
-        service["name"]: service["health_check"]["interval_s"]
-        for service in recording.settings.get("virtual_server", ())
-    }
+    checks = _settings(recording)
     began: dict[tuple[str, str], float] = {}
     for event in recording.events:
-        if event["kind"] != "probe" or event.get("began") is None:
-            continue
-        key = event["virtual_server"], event["server"]
-        if key in began and key[0] in intervals:
-            late = event["began"] - began[key] - intervals[key[0]]
-            yield max(0.0, late) / recording.speed
-        began[key] = event["began"]
+        key = event.get("virtual_server", ""), event.get("server", "")
+        if event["kind"] == "server_state" and event["new"] in NOT_CHECKED:
+            began.pop(key, None)
+        elif event["kind"] == "probe" and key[0] in checks:
+            if key in began:
+                late = _began(event) - began[key] - checks[key[0]]["interval_s"]
+                yield max(0.0, late) / recording.speed
+            began[key] = _began(event)
 
 
 def _missed(recording: Recording) -> Iterator[bool]:
     """Whether each check that timed out did so while its server answered others, and lacked nothing."""
+    checks = _settings(recording)
     for event in recording.events:
-        if event["kind"] != "probe" or event["outcome"] != "miss" or event.get("began") is None:
+        if event["kind"] != "probe" or event["outcome"] != "miss" or event["virtual_server"] not in checks:
             continue
-        began, ended, server = event["began"], event["at"], event["server"]
+        began, ended, server = _began(event), event["at"], event["server"]
         lacked = any(lack.began <= ended and began <= lack.ended for lack in lacks(recording, server))
-        if not lacked and "time" in event["detail"]:
+        if not lacked and ended - began >= checks[event["virtual_server"]]["timeout_s"]:
             yield any(
                 one.server == server and began < one.started and one.ended < ended
                 for one in recording.requests
             )
+
+
+def _settings(recording: Recording) -> dict[str, Mapping[str, Any]]:
+    """The health check's settings of each virtual server."""
+    return {one["name"]: one["health_check"] for one in recording.settings["virtual_server"]}
+
+
+def _began(probe: Mapping[str, Any]) -> float:
+    """When a check began, in the run's time: the event has that in the box's."""
+    return float(probe["at"] - (probe["box_time"] - probe["began"]))
 
 
 def _loop_s(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:

@@ -10,7 +10,7 @@ from typing import Final
 from netns.clients.kinds import KINDS
 from netns.observe import clients_sockets
 from netns.place import Place, Recorder
-from netns.recording import Outcome, Recording, Request
+from netns.recording import Outcome, Recording, Request, group_of
 from netns.rehearsal.causes import is_slow
 from netns.rehearsal.flows import Places, Wire
 from netns.run_clock import RunClock
@@ -171,7 +171,7 @@ def under_way(
 
 def _names_a_client(request_id: str) -> bool:
     """Whether a run's client gave it ("curl-3.17", "curl@api-3.17"), and not whoever else asks the VIP."""
-    name = request_id.rpartition(".")[0].rpartition("-")[0]
+    name = group_of(request_id.rpartition(".")[0])
     return name.partition("@")[0] in KINDS
 
 

@@ -14,11 +14,11 @@ from typing import Final
 
 from netns.config import LabConfig, LabVirtualServer
 from netns.findings import Lack, connections, resets, seconds
-from netns.recording import Deploy, Fact, Outcome, Recording, Request
+from netns.recording import TOLD_TO_STOP, Deploy, Fact, Outcome, Recording, Request
 from netns.rehearsal.causes import Explained
 from netns.rehearsal.keep_alive import Closed, idle_timeout
 from netns.rehearsal.outage import LATE_S, lost_facts, unbound
-from netns.rehearsal.window import TOLD, Sign, Window
+from netns.rehearsal.window import Sign, Window
 
 EARLY_S: Final = 1.0
 """Real seconds before the listener is gone in which a server that stops may already close connections."""
@@ -85,9 +85,8 @@ class Facts:
         return max(bound or begun, key=lambda one: one.failing, default=None)
 
     def asked(self, lost: Explained) -> LabVirtualServer:
-        """The virtual server that the request's client asks: the first unless its name says "curl@api-3"."""
-        kind = lost.request.client.rpartition("-")[0]
-        name = kind.partition("@")[2]
+        """The virtual server that the request's client asks."""
+        name = self._recording.service_of(lost.request.client)
         services = self._config.virtual_server
         return next((one for one in services if one.name == name), services[0])
 
@@ -201,9 +200,9 @@ def _stops(recording: Recording, server: str, lost: Iterable[Lack]) -> Iterator[
         told = [
             step
             for step in recording.steps
-            if step.node == server and step.text.startswith(TOLD) and over < step.time <= lack.began
+            if step.node == server and step.text.startswith(TOLD_TO_STOP) and over < step.time <= lack.began
         ]
-        how = told[-1].text.removeprefix(TOLD).strip(" ()") if told else ""
+        how = told[-1].text.removeprefix(TOLD_TO_STOP).strip(" ()") if told else ""
         began = told[-1].time if told else lack.began - EARLY_S * recording.speed
         yield Stopping(max(began, over), lack.ended + LATE_S * recording.speed, how)
         over = lack.ended

@@ -37,7 +37,7 @@ def judge(
         {server: lab.kind(server).name for server in recording.servers},
         {name: capture.path for name, capture in captures.items()},
         places(lab),
-        clock,
+        clock.unix,
     )
     advice = advise(found, Facts(recording, seen, deploys, lab.config, box_ended))
     return Rehearsal(recording, tuple(deploys), found, seen, stopped, advice)

@@ -5,7 +5,7 @@ Nothing is said of a stop where nothing stopped, nor of a health file where ther
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from math import inf, isinf
 from typing import Final
 
@@ -282,19 +282,55 @@ def _unexplained(_: str, lost: Sequence[Explained], __: Facts) -> Remedy:
     )
 
 
-REMEDIES: Final[Mapping[Cause, Callable[[str, Sequence[Explained], Facts], Remedy]]] = {
-    Cause.STUCK_SESSION: _stuck,
-    Cause.VIP_DOWN: _vip_down,
-    Cause.FILTERED: _filtered,
-    Cause.NO_DSR_RULE: _no_rule,
-    Cause.UNREACHABLE: _unreachable,
-    Cause.STOPPED_IN_HAND: _unfinished,
-    Cause.CLOSED_UNDER_WAY: _closed_under_way,
-    Cause.BOX_RESET: _box_reset,
-    Cause.NO_SERVER: _no_server,
-    Cause.BOX_DOWN: _box_down,
-    Cause.SERVER_ERROR: _error,
-    Cause.SERVER_HUNG: _hung,
-    Cause.UNEXPLAINED: _unexplained,
+Occasion = Callable[[Explained, Facts], Hashable]
+"""What must be alike of two losses so that one sentence is true of both."""
+Sentence = Callable[[str, Sequence[Explained], Facts], Remedy]
+"""Of a server and the losses on one occasion."""
+
+
+def _any(_: Explained, __: Facts) -> Hashable:
+    return None
+
+
+def _by_last_stop(one: Explained, facts: Facts) -> Hashable:
+    outcome = one.request.outcome
+    wrong = outcome if outcome in (Outcome.HTTP_ERROR, Outcome.TIMEOUT) else None
+    return facts.last_stop(one.server, one.at), wrong
+
+
+def _by_stop(one: Explained, facts: Facts) -> Hashable:
+    return facts.stop(one.server, one.at)
+
+
+def _by_stop_and_command(one: Explained, facts: Facts) -> Hashable:
+    return facts.stop(one.server, one.at), facts.command([one])
+
+
+def _by_return_and_command(one: Explained, facts: Facts) -> Hashable:
+    return facts.back(one.server, one.at), facts.command([one])
+
+
+def _by_service(one: Explained, facts: Facts) -> Hashable:
+    return facts.asked(one).name
+
+
+def _by_reason(one: Explained, facts: Facts) -> Hashable:
+    return frozenset(facts.reset_reasons(one.server, [one]))
+
+
+REMEDIES: Final[Mapping[Cause, tuple[Occasion, Sentence]]] = {
+    Cause.STUCK_SESSION: (_by_last_stop, _stuck),
+    Cause.VIP_DOWN: (_any, _vip_down),
+    Cause.FILTERED: (_any, _filtered),
+    Cause.NO_DSR_RULE: (_any, _no_rule),
+    Cause.UNREACHABLE: (_any, _unreachable),
+    Cause.STOPPED_IN_HAND: (_by_stop_and_command, _unfinished),
+    Cause.CLOSED_UNDER_WAY: (_by_stop, _closed_under_way),
+    Cause.BOX_RESET: (_by_reason, _box_reset),
+    Cause.NO_SERVER: (_by_service, _no_server),
+    Cause.BOX_DOWN: (_any, _box_down),
+    Cause.SERVER_ERROR: (_by_return_and_command, _error),
+    Cause.SERVER_HUNG: (_by_return_and_command, _hung),
+    Cause.UNEXPLAINED: (_any, _unexplained),
 }
 """For each cause of a loss but the health window. What is only slow is not lost, and gets no advice."""

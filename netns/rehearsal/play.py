@@ -384,19 +384,17 @@ class _Playing:
     def _circumstances(self, found: Rehearsal) -> Circumstances:
         recording, order = found.recording, self._order
         done = order.servers if order.fleet else tuple(deploy.server for deploy in self._deploys)
-        none_done = bool(self._ill)
         measured = busy.measure(
             recording, (self._loop_before, self._loop_after), self._cpu_before, self._cpu_after
         )
         recording.figures["this machine, in real time"] = measured.figures()
         return Circumstances(
-            ill=self._ill,
-            not_deployed=() if order.fleet or none_done else order.servers[len(self._deploys) :],
+            not_deployed=() if order.fleet else order.servers[len(self._deploys) :],
             box_ended=self._box_ended,
             not_back=self._not_back,
             left_running=tuple(self._left_running),
-            unfelt=() if none_done else unfelt(found, done),
-            unchanged=() if none_done else unchanged(recording, done, whole=order.fleet),
+            unfelt=unfelt(found, done),
+            unchanged=unchanged(recording, done, whole=order.fleet),
             unfinished=self._unfinished,
             busy=measured.words,
         )

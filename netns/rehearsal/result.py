@@ -6,18 +6,13 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from netns.recording import Deploy, Recording
+from netns.recording import Deploy, Recording, group_of
 from netns.rehearsal.advice import Advice, headline
 from netns.rehearsal.causes import Cause, Explained
 from netns.rehearsal.stops import Stop
 from netns.rehearsal.terms import Terms
 from netns.rehearsal.verdict import Circumstances, Judgement, Verdict, conclude
 from netns.rehearsal.window import Window
-
-
-def kind_of(client: str) -> str:
-    """The kind of client that bears a name: "curl-post" of "curl-post-3"."""
-    return client.rpartition("-")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +82,11 @@ class Rehearsal:
 
     def tally(self) -> list[Tally]:
         """Requests and losses of each kind of client and method, by name."""
-        sent = Counter((kind_of(one.client), one.method) for one in self.recording.requests)
+        sent = Counter((group_of(one.client), one.method) for one in self.recording.requests)
         lost = Counter(
-            (kind_of(one.request.client), one.request.method, one.cause) for one in self.explained if one.lost
+            (group_of(one.request.client), one.request.method, one.cause)
+            for one in self.explained
+            if one.lost
         )
         return [
             Tally(kind, method, count, {c: lost[kind, method, c] for c in Cause if lost[kind, method, c]})

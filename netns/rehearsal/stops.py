@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from netns.findings import Lack
-from netns.recording import Fact, Recording
+from netns.recording import HAS_ENDED, TOLD_TO_STOP, Fact, Recording
 from netns.rehearsal.flows import Places
 from netns.rehearsal.outage import lost_facts
-from netns.rehearsal.window import TOLD
-from netns.run_clock import RunClock
 from netns.stop_pattern import StopPattern, first_sign, stop_pattern
 from netns.wire import Segment, segments
 
 SEEN_S: Final = 0.1
 """Real seconds by which it may be seen late that nothing listens: connections have been ended by then."""
-
-ENDED: Final = "web server has ended"
-"""How the step begins that says so (netns/run.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +37,10 @@ def stops(
     kinds: Mapping[str, str],
     captures: Mapping[str, Path],
     places: Places,
-    clock: RunClock,
+    at: Callable[[float], float],
 ) -> tuple[Stop, ...]:
-    """Each stop of each server, in the order of time; `captures` are the servers', by their names.
+    """Each stop of each server, in the order of time; `captures` are the servers', by their names, and
+    `at` turns Unix seconds into the run's.
 
     A server without a capture has stops all the same: nothing was seen of its clients then.
     """
@@ -52,7 +48,7 @@ def stops(
     for server, kind in kinds.items():
         lost = lost_facts(recording, server)
         gone = [lack for lack in lost if lack.fact is Fact.LISTENING]
-        seen = _clients(captures.get(server), places, clock) if gone else ()
+        seen = _clients(captures.get(server), places, at) if gone else ()
         over = 0.0
         for lack in gone:
             found.append(_stop(server, kind, recording, seen, lack, lost, over))
@@ -72,8 +68,8 @@ def _stop(
     """`gone`: when nothing listened; `over`: when the stop before this one was over."""
     until = min(gone.ended, recording.ended)
     said = [step for step in recording.steps if step.node == server and over <= step.time <= until]
-    told = next((step for step in said if step.text.startswith(TOLD)), None)
-    ended = next((step.time for step in said if step.text.startswith(ENDED)), None)
+    told = next((step for step in said if step.text.startswith(TOLD_TO_STOP)), None)
+    ended = next((step.time for step in said if step.text.startswith(HAS_ENDED)), None)
     if told is not None:
         began = told.time
     else:
@@ -93,8 +89,8 @@ def _stop(
     return Stop(server, kind, began, told.text if told else "", pattern)
 
 
-def _clients(path: Path | None, places: Places, clock: RunClock) -> Sequence[Segment]:
+def _clients(path: Path | None, places: Places, at: Callable[[float], float]) -> Sequence[Segment]:
     """The segments of clients' connections, as the server's interface saw them."""
     if path is None or not path.exists():
         return ()
-    return [one for one in segments(path, clock.unix) if places.ends(one) is not None]
+    return [one for one in segments(path, at) if places.ends(one) is not None]

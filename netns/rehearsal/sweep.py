@@ -1,4 +1,4 @@
-"""A rehearsal repeated, each time at another moment of the health interval: who passes once may pass by luck.
+"""A rehearsal repeated, each time at another moment of the health interval: one pass can be luck.
 
 What is swept is the one thing that a deploy can't see: where in the box's interval it begins (SPEC §4: "The
 ten seconds of phase are real"). Settings of the box may be varied besides. Pure.

@@ -45,6 +45,11 @@ class Judgement:
     reasons: tuple[str, ...] = ()
     """Everything that speaks against a verdict of ok, the gravest first."""
 
+    @property
+    def more(self) -> tuple[str, ...]:
+        """The reasons that `text` does not give."""
+        return tuple(reason for reason in self.reasons if reason not in self.text)
+
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:

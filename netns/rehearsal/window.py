@@ -14,11 +14,8 @@ from math import inf
 from typing import Final
 
 from netns.config import LabConfig, LabVirtualServer
-from netns.recording import Fact, Recording
+from netns.recording import TOLD_TO_STOP, Fact, Recording
 from netns.rehearsal.outage import LATE_S, Check, Outage, checks, lost_facts, outages
-
-TOLD: Final = "web server told to stop"
-"""How the step begins that tells a web server to stop (netns/run.py)."""
 
 SAME_S: Final = 0.001
 """Box seconds within which a check and the change of state that it causes are one moment."""
@@ -223,7 +220,8 @@ def _failed_run(known: Sequence[Check], outage: Outage) -> list[Check]:
 
 
 def _told(recording: Recording, server: str) -> list[float]:
-    return [step.time for step in recording.steps if step.node == server and step.text.startswith(TOLD)]
+    theirs = [step for step in recording.steps if step.node == server]
+    return [step.time for step in theirs if step.text.startswith(TOLD_TO_STOP)]
 
 
 def _computed(failing: _Failing, seen: Sequence[Check], service: LabVirtualServer) -> float:

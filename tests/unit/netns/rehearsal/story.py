@@ -10,7 +10,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from netns.config import LabConfig
-from netns.recording import Change, Deploy, Expectation, Fact, Outcome, Recording, Request, Step
+from netns.recording import (
+    TOLD_TO_STOP,
+    Change,
+    ClientGroup,
+    Deploy,
+    Expectation,
+    Fact,
+    Outcome,
+    Recording,
+    Request,
+    Step,
+)
 from netns.rehearsal.advice import advise
 from netns.rehearsal.causes import Explained
 from netns.rehearsal.explain import explain
@@ -185,6 +196,7 @@ class Story:
     events: list[dict[str, Any]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+    groups: list[ClientGroup] = field(default_factory=list)
     box_ended: float | None = None
 
     def __post_init__(self) -> None:
@@ -240,7 +252,7 @@ class Story:
 
     def told_to_stop(self, server: str, at: float, how: str) -> None:
         """`how` as netns/run.py has it: "graceful: QUIT"."""
-        self.steps.append(Step(at, f"web server told to stop ({how})", server))
+        self.steps.append(Step(at, f"{TOLD_TO_STOP} ({how})", server))
 
     def loses(self, server: str, fact: Fact, began: float, ended: float | None = None) -> None:
         self.changes.append(Change(began, server, fact, holds=False))
@@ -263,6 +275,7 @@ class Story:
             ended=self.ended,
             servers=tuple(ADDRESS),
             settings={"virtual_server": [{"name": name} for name in PLACES.services.values()]},
+            groups=tuple(self.groups),
             steps=tuple(self.steps),
             events=tuple(sorted(self.events, key=lambda event: float(event["at"]))),
             requests=tuple(self.requests),

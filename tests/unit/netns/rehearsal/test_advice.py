@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from netns.config import LabConfig
-from netns.recording import Deploy, Fact, Outcome
+from netns.recording import ClientGroup, Deploy, Fact, Outcome
 from netns.rehearsal.advice import HEADLINE, Advice, advise, headline
 from netns.rehearsal.causes import Cause, Explained
 from netns.rehearsal.facts import Facts
@@ -561,14 +561,30 @@ def test_no_server_bound_that_the_events_do_not_show_is_told_without_names() -> 
     assert text.startswith("1 request came while no server of web was bound. Deploy fewer servers at a time")
 
 
+def test_resets_for_two_reasons_are_two_advices() -> None:
+    story = Story()
+    for at, reason in ((20.0, "drain_timeout"), (60.0, "port_fail")):
+        reset = {"virtual_server": "web", "server": "rs2", "reason": reason, "sessions": 2, "resets": 2}
+        story.events += [
+            {**reset, "kind": "reset_started", "at": at},
+            {**reset, "kind": "reset_ended", "at": at + 0.5},
+        ]
+    lost = lose(story, Cause.BOX_RESET, "rs2", 20.1, 20.2, 60.1)
+    found = advise(lost, facts(story))
+    assert [one.lost for one in found] == [2, 1]
+    assert "when the drain timeout was over" in found[0].text
+    assert "Reset On Port Fail" in found[1].text
+
+
 def test_each_virtual_server_has_its_own_outages_servers_and_waits() -> None:
     """The virtual server api asks its one server every 3 s, with two retries."""
     story, config = Story(), two_services()
+    story.groups.append(ClientGroup("asker", "curl", "api", 1, 10.0, 2.0))
     story.loses("rs2", Fact.HEALTH_FILE, 20.0, 45.0)
     story.loses("rs2", Fact.LISTENING, 24.0, 40.0)
     lost = lose(story, Cause.HEALTH_WINDOW, "rs2", 25.0, outcome=Outcome.REFUSED)
-    lost += lose(story, Cause.HEALTH_WINDOW, "rs2", 25.0, 26.0, client="curl@api-1", outcome=Outcome.REFUSED)
-    lost += lose(story, Cause.NO_SERVER, "", 70.0, client="curl@api-1")
+    lost += lose(story, Cause.HEALTH_WINDOW, "rs2", 25.0, 26.0, client="asker-1", outcome=Outcome.REFUSED)
+    lost += lose(story, Cause.NO_SERVER, "", 70.0, client="asker-1")
     found = advise(lost, facts(story, config))
     assert [(one.lost, one.wait_s) for one in found] == [(2, 9.0), (1, None), (1, 20.0)]
     assert "no server of api was bound, and rs2 is its only one" in found[1].text

@@ -11,7 +11,9 @@ from netns.recording import Change, ClientGroup, Fact, Outcome, Recording, Reque
 from netns.rehearsal.busy import LOOP_S, PACING_S, measure
 from tests import recordings
 
-SETTINGS = {"virtual_server": [{"name": "web", "health_check": {"interval_s": 10.0}}]}
+SETTINGS = {"virtual_server": [{"name": "web", "health_check": {"interval_s": 10.0, "timeout_s": 1.0}}]}
+BOX_S = 300.0
+"""How long the box had run when the run began: its times are not the run's."""
 NO_LOOP: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
 
 
@@ -39,7 +41,8 @@ def probe(began: float, outcome: str = "success", detail: str = "200", took: flo
         "server": "rs1",
         "outcome": outcome,
         "detail": detail,
-        "began": began,
+        "began": BOX_S + began,
+        "box_time": BOX_S + began + took,
         "at": began + took,
     }
 
@@ -95,6 +98,15 @@ def test_a_check_that_timed_out_of_a_server_that_answered_clients_shows_a_busy_m
     gone = (Change(0.0, "rs1", Fact.LISTENING, True), Change(4.0, "rs1", Fact.LISTENING, False))
     assert measure(run(5.2, events=(missed,), changes=gone), NO_LOOP, None, None).missed == 0
     assert measure(run(9.0, events=(missed,)), NO_LOOP, None, None).missed == 0
+
+
+def test_a_server_that_was_not_checked_for_a_while_is_no_late_check() -> None:
+    states = ("SHUTDOWN", "DISABLED", "ENABLED")
+    out = [
+        {"kind": "server_state", "virtual_server": "web", "server": "rs1", "new": new, "at": 6.0}
+        for new in states
+    ]
+    assert measure(run(0.0, events=(probe(5.0), *out, probe(40.0))), NO_LOOP, 0, 0).check_s is None
 
 
 def test_pressure_is_told_beside_what_it_did_and_alone_is_no_fault() -> None:

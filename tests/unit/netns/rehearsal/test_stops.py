@@ -13,14 +13,11 @@ from scapy.packet import Packet
 from netns.pcapng import Trace, merge
 from netns.recording import Fact, Step
 from netns.rehearsal.stops import Stop, stops
-from netns.run_clock import RunClock
 from tests.unit.netns.rehearsal.story import ADDRESS, CLIENT, DSCP, PLACES, VIP, Story
-
-CLOCK = RunClock(speed=1.0, monotonic_s=0.0, unix_s=0.0, box_s=0.0)
 
 
 def seen(story: Story, captures: Mapping[str, Path], *servers: str) -> tuple[Stop, ...]:
-    return stops(story.recording(), dict.fromkeys(servers, "nginx"), captures, PLACES, CLOCK)
+    return stops(story.recording(), dict.fromkeys(servers, "nginx"), captures, PLACES, lambda unix_s: unix_s)
 
 
 def capture(path: Path, *packets: tuple[float, Packet]) -> Path:
