@@ -35,6 +35,7 @@ LACKS: Final[dict[Fact, str]] = {
     Fact.CONTAINER: "container gone",
     Fact.FILTER: "packet filter closed",
     Fact.DSR_RULE: "DSCP rule gone",
+    Fact.ROUTE: "no route to the clients",
 }
 """A fact that does not hold, in words."""
 

@@ -25,6 +25,7 @@ _TOLD: Final = {
     Fact.CONTAINER: "web server",
     Fact.FILTER: "packet filter",
     Fact.DSR_RULE: "DSCP rule",
+    Fact.ROUTE: "route",
 }
 _BACK: Final = {
     Fact.HEALTH_FILE: "health file back",
@@ -33,6 +34,7 @@ _BACK: Final = {
     Fact.CONTAINER: "container runs",
     Fact.FILTER: "packet filter open again",
     Fact.DSR_RULE: "DSCP rule back",
+    Fact.ROUTE: "route to the clients back",
 }
 
 

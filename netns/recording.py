@@ -130,6 +130,8 @@ class Fact(Enum):
     DSR_RULE = "DSCP rule"
     """The rules that put a VIP back by the DSCP are there (netns/topology.py: dsr_ruleset). Only of servers
     that had them at first: another way of doing so can't be watched."""
+    ROUTE = "route"
+    """Its kernel has a route to each client."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from netns.listeners import Listeners
 from netns.packet_filter import PacketFilter, comes_from, spares, stops
 from netns.place import Network, Place
 from netns.recording import Change, Fact
-from netns.topology import Node
+from netns.topology import Node, Role
 
 POLL_S = 0.01
 """Real seconds between two looks at a server: by so much a change's time may be late."""
@@ -86,6 +86,7 @@ class ServerWatch:
         """Look at the server, from within its network, until that is gone or it is over."""
         files = lab.health_files(server)
         vips = [entry.address for entry in lab.plan.node(server).vips]
+        clients = [node.address for node in lab.plan.of(Role.CLIENT)]
         services = [(service.vip, service.port) for service in lab.config.services_of(server)]
         listeners, rules = Listeners(), _Rules(lab, server)
         try:
@@ -94,6 +95,7 @@ class ServerWatch:
                     **rules.facts(),
                     Fact.LISTENING: all(port in listeners.ports_at(vip) for vip, port in services),
                     Fact.VIP: all(map(_is_local, vips)),
+                    Fact.ROUTE: all(map(_has_route, clients)),
                 }
                 if files:  # else it is not known where they are
                     found[Fact.HEALTH_FILE] = all(file.exists() for file in files)
@@ -155,6 +157,19 @@ def _has_dsr_rules(rules: frozenset[str], node: Node) -> bool:
         any(f"ip daddr {node.address} " in rule and f"ip daddr set {vip.address}" in rule for rule in rules)
         for vip in node.vips
     )
+
+
+def _has_route(address: IPv4Address) -> bool:
+    """Whether this namespace's kernel knows a way to the address: connecting a UDP socket asks it, and sends
+    nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((str(address), 9))
+        except OSError as error:
+            if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL):
+                return False  # no route, or one of type unreachable, prohibit or blackhole
+            raise
+    return True
 
 
 def _is_local(address: IPv4Address) -> bool:

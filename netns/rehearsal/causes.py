@@ -123,6 +123,7 @@ _LACKED: Final = {
     Fact.CONTAINER: "its container was gone, and its network with it",
     Fact.FILTER: "that rule was there",
     Fact.DSR_RULE: "its DSCP rule was gone",
+    Fact.ROUTE: "it had no route to the clients",
 }
 """What a server lacked, in a sentence about the past."""
 
@@ -257,9 +258,9 @@ def _obstacle(attempt: Attempt, history: History) -> tuple[Cause, str] | None:
     if attempt.tries > 1 and late > RETRANSMITTED_S * history.speed:
         text = f"{_what(attempt)} led to {attempt.server}, and nothing of it arrived there for"
         return Cause.UNREACHABLE, f"{text} {history.seconds(late)}"
-    if why := _lack(history, attempt, Fact.VIP):
-        text = f"{_what(attempt)} led to {attempt.server}: {why}{_window(attempt, history)}"
-        return Cause.VIP_DOWN, text
+    for fact, cause in ((Fact.VIP, Cause.VIP_DOWN), (Fact.ROUTE, Cause.UNREACHABLE)):
+        if why := _lack(history, attempt, fact):
+            return cause, f"{_what(attempt)} led to {attempt.server}: {why}{_window(attempt, history)}"
     if history.lack(attempt.server, Fact.DSR_RULE, _began(attempt)):
         return _no_dsr_rule(attempt, history, "did not take it for the VIP's")
     return None

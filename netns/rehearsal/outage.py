@@ -18,8 +18,8 @@ from netns.recording import Fact, Recording
 LATE_S: Final = 0.25
 """Real seconds by which, on a busy machine, a change may be seen too late or a client's word be off."""
 
-STOPS: Final = frozenset({Fact.LISTENING, Fact.VIP, Fact.DSR_RULE, Fact.CONTAINER})
-"""Facts without which a server takes no connections. A rule of its packet filter may be for the box alone."""
+STOPS: Final = frozenset({Fact.LISTENING, Fact.VIP, Fact.DSR_RULE, Fact.FILTER, Fact.ROUTE, Fact.CONTAINER})
+"""Facts without which a server takes no connections."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from netns.server_watch import ServerWatch
 from netns.web import StopSignal
 from tests.integration.conftest import MakeLab, eventually
 
-FACTS = (Fact.HEALTH_FILE, Fact.LISTENING, Fact.VIP, Fact.FILTER, Fact.DSR_RULE)
+FACTS = (Fact.HEALTH_FILE, Fact.LISTENING, Fact.VIP, Fact.FILTER, Fact.DSR_RULE, Fact.ROUTE)
 """Of a server whose node is a namespace."""
 
 pytestmark = pytest.mark.integration
@@ -83,3 +83,13 @@ def test_loss_of_the_dscp_rule_is_noted_and_is_no_filter(watched) -> None:
         seen = eventually(lambda n=count: watch.changes[n:], f"the DSCP rule {holds}")[0]
         assert (seen.server, seen.fact, seen.holds) == ("rs2", Fact.DSR_RULE, holds)
     assert [one.fact for one in watch.changes if not one.holds] == [Fact.DSR_RULE]
+
+
+def test_loss_of_the_route_to_the_clients_is_noted(watched) -> None:
+    lab, watch = watched
+    route = lab.run("rs2", ["ip", "-o", "route", "show", "default"], check=True).stdout.split()
+    for action, holds in (("del", False), ("add", True)):
+        count = len(watch.changes)
+        lab.run("rs2", ["ip", "route", action, *route], check=True)
+        seen = eventually(lambda n=count: watch.changes[n:], f"route {holds}")[0]
+        assert (seen.server, seen.fact, seen.holds) == ("rs2", Fact.ROUTE, holds)

@@ -325,6 +325,16 @@ def test_each_refused_connection_is_one_requests_only() -> None:
     assert [round(one.at, 2) for one in story.explained()] == [25.0, 25.02, 25.04]
 
 
+def test_server_without_a_route_to_its_clients_is_off_the_network() -> None:
+    story = Story()
+    story.loses("rs2", Fact.ROUTE, 20, 40)
+    story.connection(40001, "rs2").syn(27.0)
+    story.request("curl-new-1.3", 26.99, 29.0, Outcome.TIMEOUT)
+    found = only(story)
+    assert (found.cause, found.server) == (Cause.UNREACHABLE, "rs2")
+    assert "it had no route to the clients for 7.0 s" in found.text
+
+
 def test_no_refused_request_is_left_without_a_connection_when_clients_log_late() -> None:
     """The first request's end is logged late, so the second's connection is nearer to it than its own is. Its
     own began before what the second may have."""
