@@ -298,7 +298,7 @@ def load(
             document = tomllib.loads(path.read_text())
         except OSError as error:
             raise ConfigError(source, [f"can't be read: {error.strerror}"]) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(source, [f"is not TOML: {error}"]) from error
     given = {"name": name, "speed": speed, "delay_ms": delay_ms}
     document.update({key: value for key, value in given.items() if value is not None})
@@ -327,6 +327,8 @@ def with_settings(config: LabConfig, changes: Mapping[str, Any]) -> LabConfig:
             table = service
             for name in path:
                 table = table.setdefault(name, {})
+                if not isinstance(table, dict):
+                    raise ConfigError(f"the lab with {key} = {value}", [f"{name} has no keys, so no {last}"])
             table[last] = value
     source = f"the lab with {', '.join(f'{key} = {value}' for key, value in changes.items())}"
     changed = parse(LabConfig, {**document, "virtual_server": services}, source)

@@ -133,7 +133,7 @@ def _refuse_contradictions(asked: LabConfig, made: State) -> None:
     if different:
         raise LabError(
             f"the lab {made.name!r} is up with other settings ({'; '.join(different)}): "
-            f"`l4lab down --name {made.name}` first, or ask for nothing else"
+            f"`l4lab down --name {made.name}` first, leave these settings out, or choose another --name"
         )
 
 

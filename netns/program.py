@@ -5,12 +5,15 @@ It is in the lab's state before it runs, so that `down` ends it whatever became 
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
-from netns import process, web
+from netns import process, state, web
 from netns.place import Place
 from netns.process import Process
 
@@ -53,8 +56,26 @@ class Program:
         self._lab.drop(self.role)
 
 
+_STARTER: Final = re.compile(r" of (\d+)$")
+
+
+def owned(role: str) -> str:
+    """The role of a program that this process is to end: no other's of that name is taken for it."""
+    return f"{role} of {os.getpid()}"
+
+
+def end_orphans(lab: Place) -> None:
+    """End the programs whose starter has ended without ending them, by SIGKILL for instance."""
+    made = state.read(lab.name)
+    for role, running in (made.processes if made is not None else {}).items():
+        starter = _STARTER.search(role)
+        if starter and not Path(f"/proc/{starter[1]}").exists():
+            Program(lab, role, running).stop()
+
+
 def start(lab: Place, node: str, role: str, argv: Sequence[str]) -> Program:
-    """Start `argv` on the node; `role` names it in the lab's state and in `l4lab status`."""
+    """Start `argv` on the node; `role`, with this process's pid, names it in the lab's state."""
+    role = owned(role)
     directory = lab.directory / "programs"
     directory.mkdir(exist_ok=True)
     log = directory / f"{role.replace(' ', '-')}.log"

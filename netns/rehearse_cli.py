@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from netns.rehearsal.result import Rehearsal
 
 BAD_CONFIG = 3
+NO_VERDICT = 9
+_UNKNOWN = re.compile(r"(?<![{$])\{(?!server\})\w+\}(?!\})")
 
 
 def _say(message: str) -> None:
@@ -58,7 +61,7 @@ def _say(message: str) -> None:
     "--speed",
     type=click.FloatRange(1, 100),
     help="Divide every time of the box by it. The command's own time stays real: above 1 a run that loses "
-    "nothing is inconclusive unless the command waits by L4LAB_SLEEP and L4LAB_WAIT.  "
+    "nothing is inconclusive if that, without L4LAB_SLEEP and L4LAB_WAIT, is over a second of the box's.  "
     "[default: the lab's, or 1]",
 )
 @click.option(
@@ -145,7 +148,7 @@ def rehearse(
     $L4LAB_NODES/SERVER/web, wait, sleep, exec and env for each of them.
 
     Exit codes: 0 ok; 1 requests were lost; 6 the command failed, or left a server out of service; 7 requests
-    were lost before the deploy began; 8 inconclusive.
+    were lost before the deploy began; 8 inconclusive; 9 no verdict, because the lab or this machine failed.
     """
     from lb.config import ConfigError
     from netns.rehearsal.deploy import find
@@ -163,22 +166,26 @@ def rehearse(
             "--file, --name, --speed, --interval, --retries, --delay and --vary are for a lab: "
             "a project is what it is"
         )
-    find(words)
-    if report is not None:
-        _writable(report)
     try:
-        terms = Terms(allow_lost, allowed_causes(allow))
+        with _usage():
+            terms = Terms(allow_lost, allowed_causes(allow))
+        find(words)
+        for unknown in _UNKNOWN.findall(" ".join(words)):
+            _say(f"note: {unknown} stays as it is: only {{server}} stands for a server's name")
+        if report is not None:
+            _writable(report)
         with _where(on, project, file, name, settings) as where:
-            order = ordered(
-                where.config,
-                words,
-                servers=servers.split(",") if servers else None,
-                clients=clients,
-                parallel=parallel,
-                timeout_s=timeout,
-                terms=terms,
-                say=_say,
-            )
+            with _usage():
+                order = ordered(
+                    where.config,
+                    words,
+                    servers=servers.split(",") if servers is not None else None,
+                    clients=clients,
+                    parallel=parallel,
+                    timeout_s=timeout,
+                    terms=terms,
+                    say=_say,
+                )
             _say(_clock(where.config.speed))
             if sweep is None:
                 code = _tell(_rehearse(where, where.config, order, report), report, as_json)
@@ -186,10 +193,22 @@ def rehearse(
                 code = _sweep(where, order, sweep, vary, report, as_json)
     except ConfigError as error:
         _say(str(error))
-        click.get_current_context().exit(BAD_CONFIG)
+        code = BAD_CONFIG
+    except (LabError, OSError) as error:
+        if isinstance(error, LabError) and error.exit_code != LabError.exit_code:
+            raise
+        _say(f"l4lab: no verdict: {error}")
+        code = NO_VERDICT
+    click.get_current_context().exit(code)
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    """A ValueError about what the user asked for is a mistake in the command line."""
+    try:
+        yield
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    click.get_current_context().exit(code)
 
 
 def _clock(speed: float) -> str:
@@ -264,7 +283,8 @@ def _sweep(
     config = where.config
     if where.lab is _lab and state.read(config.name) is not None:
         raise LabError(f"the lab {config.name!r} is up: a sweep needs labs of its own; choose another --name")
-    labs = [(varied, with_settings(config, varied)) for varied in variations(vary)]
+    with _usage():
+        labs = [(varied, with_settings(config, varied)) for varied in variations(vary)]
     combinations = []
     for varied, lab in labs:
         words = " ".join(f"{key}={value}" for key, value in varied.items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from typing import Final
 
 from rich.console import Console
@@ -10,6 +12,7 @@ from rich.table import Table
 
 from netns import speeds
 from netns.findings import plural, seconds, unit
+from netns.rehearsal.advice import Advice
 from netns.rehearsal.causes import Cause
 from netns.rehearsal.result import Rehearsal
 from netns.rehearsal.sweep import Sweep, sentence
@@ -72,11 +75,18 @@ def _outage(window: Window, speed: float) -> str:
     return f"{window.server}: {', '.join(f'{what} at {seconds(time, speed)}' for time, what in seen)}{beside}"
 
 
+def _pattern(advice: Advice) -> str:
+    """What an advice says but for its figures and its server: so much must be alike to be told of several."""
+    return re.sub(r"[\d.,]+", "#", advice.text.replace(advice.server, "") if advice.server else advice.text)
+
+
 def _advice(found: Rehearsal, console: Console) -> None:
     if found.advice:
         console.print("\n[bold]What would have saved them[/bold]")
-    for kind in dict.fromkeys((advice.cause, advice.step) for advice in found.advice):
-        worst, *others = (advice for advice in found.advice if (advice.cause, advice.step) == kind)
+    kinds: dict[tuple[str, str], list[Advice]] = defaultdict(list)
+    for advice in found.advice:
+        kinds[advice.cause, _pattern(advice)].append(advice)
+    for worst, *others in kinds.values():
         like = ", ".join(f"{one.server} ({one.lost})" for one in others)
         console.print(f"  • {escape(worst.text)}.{f' Likewise {like}.' if like else ''}")
 
@@ -113,7 +123,7 @@ def render_sweep(swept: Sweep, console: Console) -> None:
 
 
 def _losses(found: Rehearsal, console: Console) -> None:
-    if not found.lost:
+    if not found.causes():
         return
     table = Table("client", "", "requests", "lost", "because", box=None)
     for column in table.columns[2:4]:
@@ -124,7 +134,7 @@ def _losses(found: Rehearsal, console: Console) -> None:
     console.print(table)
     for cause, count in found.causes().items():
         lost = [one for one in found.explained if one.lost and one.cause is cause]
-        console.print(f"\n[bold]{count:,} × {cause.value}[/bold]", style=_style(cause))
+        console.print(f"\n[bold]{count:,} × {cause.value}[/bold] ({cause.name.lower()})", style=_style(cause))
         for one in lost[:EXAMPLES]:
             name = one.request.id or one.request.client
             at = seconds(one.request.ended, found.recording.speed)
@@ -142,6 +152,8 @@ def _slow(found: Rehearsal, console: Console) -> None:
         name = one.request.id or one.request.client
         at = seconds(one.request.ended, found.recording.speed)
         console.print(f"  {at}  {name}: {one.cause.value}: {escape(one.text)}")
+    if len(slow) > EXAMPLES:
+        console.print(f"  … and {len(slow) - EXAMPLES} more")
 
 
 def _style(cause: Cause) -> str:

@@ -40,7 +40,7 @@ def not_bound(rows: Sequence[Mapping[str, Any]], servers: Sequence[str]) -> str:
     known = {row["name"] for row in rows}
     found = [f"{server} is unknown to the box" for server in servers if server not in known]
     found += [
-        f"{row['name']} is {row['state']} on {row['virtual_server']}"
+        f"{row['name']} is {row['state']} on {row['virtual_server']} (last check: {row['last_check']})"
         for row in rows
         if row["name"] in servers and not row["bound"]
     ]

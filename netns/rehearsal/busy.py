@@ -51,7 +51,7 @@ class Busy:
             found.append(f"the box's event loop was {self.loop_s:.2f} s late in 1 of 100 turns")
         if self.check_s is not None and self.check_s > CHECK_S:
             found.append(f"a health check began {self.check_s:.2f} s late")
-        if self.missed:
+        if self.missed and found:  # alone it is an app whose health page hangs
             found.append(f"{self.missed} health checks timed out of servers that answered their clients")
         if found and self.cpu_pressure is not None:
             found.append(f"tasks waited for a CPU {self.cpu_pressure:.0%} of the time")

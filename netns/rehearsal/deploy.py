@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from netns import process, web
+from netns import process, program, web
 from netns.errors import LabError
 from netns.place import Place
 
@@ -127,7 +127,7 @@ class Script:
 
     @property
     def _role(self) -> str:
-        return f"deploy {self.server}".rstrip()
+        return program.owned(f"deploy {self.server}".rstrip())
 
 
 def find(command: Sequence[str]) -> None:

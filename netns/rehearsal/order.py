@@ -59,6 +59,8 @@ def ordered(
     default fleet such a kind is named and left out.
     """
     known = [server.name for server in config.server]
+    if servers is not None and len(set(servers)) < len(servers):
+        raise ValueError(f"{','.join(servers)}: a server is named twice")
     for server in servers or ():
         if server not in known:
             raise ValueError(f"no server {server!r}: the lab has {', '.join(known)}")

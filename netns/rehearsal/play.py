@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import shutil
 import signal
@@ -16,12 +17,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from lb.client import BoxError
-from netns import observe
+from netns import observe, program
 from netns.clients.order import MAX_TIME_S
 from netns.errors import LabError
 from netns.findings import plural
 from netns.place import Place, Recorder, Say
-from netns.recording import Deploy, Expectation, Outcome
+from netns.recording import Deploy, Expectation, Outcome, Wait
 from netns.rehearsal import baseline, busy
 from netns.rehearsal.actions import Actions, outside_s
 from netns.rehearsal.causes import SLOW_S
@@ -32,6 +33,7 @@ from netns.rehearsal.evidence import closing, named, under_way
 from netns.rehearsal.fleet import hand_out
 from netns.rehearsal.judge import judge
 from netns.rehearsal.order import Order
+from netns.rehearsal.outage import LATE_S
 from netns.rehearsal.result import Rehearsal
 from netns.rehearsal.tls import speaks_tls
 from netns.rehearsal.touches import TouchWatch
@@ -62,6 +64,8 @@ def rehearse(
     """
     with ExitStack() as held:
         directory = Path(held.enter_context(TemporaryDirectory(prefix="l4lab-")))
+        held.enter_context(_alone(lab))
+        program.end_orphans(lab)
         if ours:
             held.enter_context(_adopting(lab))
         captures = lab.captures(directory, "tcp or icmp", router=report is not None)
@@ -93,6 +97,7 @@ class _Playing:
         self._not_back = ""
         self._left_running: list[str] = []
         self._unfinished = 0
+        self._broken = ""
         self._box_ended: float | None = None
         self._played = 0.0
         self._closing: frozenset[str] = frozenset()
@@ -121,6 +126,8 @@ class _Playing:
                     raise
                 self._box_ended = self._run.now()
                 self._run.tell("the box's daemon has ended: the rehearsal ends here", self._box_ended)
+        if self._lab.config.delay_ms and not self._lab.running("delay"):
+            self._broken = "The process that delays the clients' packets ended during the run"
         self._loop_after = self._loop()
         self._cpu_after = observe.cpu_waited_s()
 
@@ -163,8 +170,11 @@ class _Playing:
         self._touches.look(run.now())
         if order.phase_s is not None:
             run.wait_for_phase(order.servers[0], order.phase_s)
-        deployed = () if order.fleet else order.servers
-        return baseline.not_bound(self._lab.box.servers(), deployed)
+        rows = self._lab.box.servers()
+        others = [node.name for node in self._lab.plan.servers if node.name not in order.servers]
+        if out := baseline.not_bound(rows, others):
+            run.note(out)
+        return baseline.not_bound(rows, order.servers)
 
     def _lost(self) -> str:
         """What was lost until now, and what the clients can't speak."""
@@ -228,8 +238,7 @@ class _Playing:
 
     def _ended(self, script: Script, exit_code: int | None) -> None:
         began, now = self._began[script], self._run.now()
-        waits = self._actions.waits
-        asked = [*waits[script.server]] if script.server else [one for held in waits.values() for one in held]
+        asked = self._waits(script.server)
         deploy = Deploy(
             script.server,
             script.command,
@@ -243,6 +252,26 @@ class _Playing:
         )
         self._deploys.append(deploy)
         self._run.note(f"deploy has ended: {deploy.verdict}", script.server)
+
+    def _waits(self, server: str) -> list[Wait]:
+        """The waits that the command for a server asked for.
+
+        Of one for the whole fleet those count in which no other server changed: what it did beside them it
+        did by its own clock.
+        """
+        waits = self._actions.waits
+        if server:
+            return list(waits[server])
+        late_s = LATE_S * self._run.speed
+        return [
+            wait
+            for waiting, held in waits.items()
+            for wait in held
+            if not any(
+                change.server != waiting and wait.began + late_s < change.time < wait.ended
+                for change in self._watch.changes
+            )
+        ]
 
     def _repeat(self, script: Script) -> None:
         for line in script.lines():
@@ -396,6 +425,7 @@ class _Playing:
             unfelt=unfelt(found, done),
             unchanged=unchanged(recording, done, whole=order.fleet),
             unfinished=self._unfinished,
+            broken=self._broken,
             busy=measured.words,
         )
 
@@ -412,6 +442,20 @@ def _keep(captures: Mapping[str, Recorder], report: Path, say: Say) -> bool:
             say(f"warning: the captures are not in the report: {error}")
             return False
     return True
+
+
+@contextmanager
+def _alone(lab: Place) -> Iterator[None]:
+    """Nobody else rehearses in the lab meanwhile: LabError when somebody does."""
+    with (lab.directory / "rehearsal.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError(
+                f"the lab {lab.name!r} is being rehearsed by another command: wait until it ends, or choose "
+                "another lab (--name)"
+            ) from None
+        yield
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from netns.recording import Deploy, Recording, group_of
+from netns.recording import Deploy, Recording, Request, group_of
 from netns.rehearsal.advice import Advice, headline
 from netns.rehearsal.causes import Cause, Explained
 from netns.rehearsal.stops import Stop
@@ -52,9 +52,15 @@ class Rehearsal:
     circumstances: Circumstances = field(default_factory=Circumstances)
 
     @property
+    def requests(self) -> tuple[Request, ...]:
+        """Those that the deploy could have cost: not those that ended before it began."""
+        began = min((deploy.began for deploy in self.deploys), default=0.0)
+        return tuple(one for one in self.recording.requests if one.ended >= began)
+
+    @property
     def judgement(self) -> Judgement:
         return conclude(
-            len(self.recording.requests),
+            len(self.requests),
             self.causes(),
             self.deploys,
             self.terms,
@@ -82,7 +88,7 @@ class Rehearsal:
 
     def tally(self) -> list[Tally]:
         """Requests and losses of each kind of client and method, by name."""
-        sent = Counter((group_of(one.client), one.method) for one in self.recording.requests)
+        sent = Counter((group_of(one.client), one.method) for one in self.requests)
         lost = Counter(
             (group_of(one.request.client), one.request.method, one.cause)
             for one in self.explained

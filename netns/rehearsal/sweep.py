@@ -49,7 +49,7 @@ class Repetition:
     @classmethod
     def of(cls, found: Rehearsal, phase_s: float, directory: str = "") -> Repetition:
         causes = {cause.value: count for cause, count in found.causes().items()}
-        requests = len(found.recording.requests)
+        requests = len(found.requests)
         return cls(phase_s, found.judgement.verdict, requests, found.lost, causes, found.windows, directory)
 
 

@@ -34,7 +34,7 @@ def allowed_causes(texts: Iterable[str]) -> dict[Cause, int | None]:
         name, colon, number = text.partition(":")
         if name not in names:
             raise ValueError(f"--allow {text}: {name!r} is no cause: {', '.join(names)} are allowed")
-        if colon and not number.isdecimal():
+        if colon and not (number.isdecimal() and len(number) < 10):
             raise ValueError(f"--allow {text}: {number!r} is no number of requests, as in {name}:3")
         found[names[name]] = int(number) if colon else None
     return found

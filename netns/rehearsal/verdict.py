@@ -71,6 +71,8 @@ class Circumstances:
     """Deployed servers of which no change was seen."""
     unfinished: int = 0
     """Requests that were under way when the run ended, over connections that were still open."""
+    broken: str = ""
+    """What of the lab failed during the run, other than the box."""
     busy: str = ""
     """What this machine did to the run, with figures."""
 
@@ -99,7 +101,7 @@ def conclude(
     reasons = (*failures, *losses, *_box(circumstances, speed), *doubts)
     if failures and (not beyond or failures[0] != circumstances.not_back):
         return Judgement(Verdict.FAILED, f"{failures[0]}. {of}.", reasons)
-    if beyond and not circumstances.busy:
+    if beyond and not circumstances.busy and not circumstances.broken:
         return Judgement(Verdict.LOST, f"{of}. {step}".rstrip(), reasons)
     if remaining := [reason for reason in reasons if reason not in losses]:
         return Judgement(Verdict.INCONCLUSIVE, f"{of}. {remaining[0]}.", reasons)
@@ -126,6 +128,8 @@ def _box(circumstances: Circumstances, speed: float) -> Iterator[str]:
 
 def _doubts(deploys: Sequence[Deploy], circumstances: Circumstances, speed: float) -> Iterator[str]:
     """Why a run without losses, or a busy one, proves nothing."""
+    if circumstances.broken:
+        yield f"{circumstances.broken}. Rehearse again in a new lab"
     if circumstances.busy:
         clock = "" if speed == 1 else ", in real time"
         yield f"This machine was too busy{clock}: {circumstances.busy}. Rehearse again when it is idle"
@@ -134,7 +138,7 @@ def _doubts(deploys: Sequence[Deploy], circumstances: Circumstances, speed: floa
         yield (
             f"{slowest.who} spent {seconds(slowest.outside_s)} of real time outside L4LAB_SLEEP and "
             f"L4LAB_WAIT, which is {seconds(slowest.outside_s * speed, speed)} for a box at speed {speed:g}: "
-            "it waited longer than it does in production. Rehearse at --speed 1; "
+            "for the box it took longer than in production. Rehearse at --speed 1; "
             "--interval and --retries shorten the box's waits"
         )
     if circumstances.left_running:

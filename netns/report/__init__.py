@@ -40,9 +40,9 @@ def write(recording: Recording, directory: Path, rehearsal: Rehearsal | None = N
     directory.mkdir(parents=True, exist_ok=True)
     document = recording.as_json() if rehearsal is None else rehearsal.as_json()
     result = json.dumps(document, default=str, ensure_ascii=False)
-    (directory / RESULT).write_text(result + "\n", encoding="utf-8")
+    _put(directory / RESULT, result + "\n")
     page = directory / PAGE
-    page.write_text(render(recording, rehearsal), encoding="utf-8")
+    _put(page, render(recording, rehearsal))
     return page
 
 
@@ -50,7 +50,7 @@ def write_sweep(swept: Sweep, directory: Path) -> Path:
     """A sweep's page and result, beside the directories of its rehearsals; the page's path."""
     directory.mkdir(parents=True, exist_ok=True)
     result = json.dumps(swept.as_json(), default=str, ensure_ascii=False)
-    (directory / RESULT).write_text(result + "\n", encoding="utf-8")
+    _put(directory / RESULT, result + "\n")
     page = directory / PAGE
     charts = [sweep.chart(one, swept.speed) for one in swept.combinations]
     text = _page(
@@ -63,8 +63,19 @@ def write_sweep(swept: Sweep, directory: Path) -> Path:
         height_px=sweep.HEIGHT_PX,
         bars_px=sweep.BARS_PX,
     )
-    page.write_text(text, encoding="utf-8")
+    _put(page, text)
     return page
+
+
+def _put(path: Path, text: str) -> None:
+    """Write the file whole or not at all. A name that is no UTF-8 is written with its bytes as \\x…."""
+    fresh = path.with_name(f".{path.name}")
+    try:
+        fresh.write_text(text, encoding="utf-8", errors="backslashreplace")
+        fresh.replace(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def render(recording: Recording, rehearsal: Rehearsal | None = None) -> str:

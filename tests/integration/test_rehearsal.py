@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 
 NAME = "rehearsed"
 EXAMPLES = Path(__file__).parents[2] / "examples"
-OK, LOST, FAILED, ILL, INCONCLUSIVE = 0, 1, 6, 7, 8
+OK, LOST, FAILED, ILL, INCONCLUSIVE, NO_VERDICT = 0, 1, 6, 7, 8, 9
 NODES = ("client", "router", "box", "rs1", "rs2", "rs3")
 RETRY = ("curl", "curl-new", "urllib3")
 """Kinds whose GET is repeated, or can't meet a connection that is being closed. node's can, though seldom."""
@@ -282,10 +282,15 @@ def test_a_lab_that_is_up_is_used_and_stays_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--", "./no-such-script"], 1, "./no-such-script: no such program"),
+        (["--", "./no-such-script"], NO_VERDICT, "./no-such-script: no such program"),
         (["--servers", "rs9", "--", "true"], 2, "no server 'rs9': the lab has rs1, rs2, rs3"),
         (["--clients", "lynx:1", "--", "true"], 2, "'lynx' is no kind of client"),
         (["--vary", "retries=1,2", "--", "true"], 2, "--vary needs --sweep"),
+        (["--sweep", "3", "--vary", "address.x=1", "--", "true"], 3, "address has no keys"),
+        (["--servers", "", "--", "true"], 2, "no server ''"),
+        (["--servers", "rs1,rs1", "--", "true"], 2, "a server is named twice"),
+        (["--allow", "closed_under_way:" + "9" * 5000, "--", "true"], 2, "is no number of requests"),
+        (["--", "true", "{sever}"], 2, "{sever} stays as it is"),
         (["--sweep", "3", "--vary", "retries=99", "--", "true"], 3, "health_check.retries = 99"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,15 +11,18 @@ from typing import Any
 
 import pytest
 
-from netns import lifecycle
+from netns import lifecycle, state
 from netns.config import load
+from tests.integration.conftest import eventually
 from tests.integration.test_rehearsal import (
     EXAMPLES,
     ILL,
     INCONCLUSIVE,
     LOST,
     NAME,
+    NO_VERDICT,
     OK,
+    command,
     leftovers,
     rehearse,
     script,
@@ -79,6 +83,18 @@ def test_a_pause_of_the_scripts_own_is_honest_at_speed_1_and_proves_nothing_at_s
     assert result["deploys"][0]["real_s"] == pytest.approx(
         result["deploys"][0]["ended"] - result["deploys"][0]["began"]
     )
+
+
+def test_a_pause_beside_another_servers_wait_is_the_commands_own(tmp_path: Path) -> None:
+    text = """
+    "$L4LAB_NODES/rs1/sleep" 33 &
+    health=$(. "$L4LAB_NODES/rs2/env"; echo "$L4LAB_HEALTH")
+    mv "$health" "$health.off"; sleep 7.6; "$L4LAB_NODES/rs2/web" stop
+    "$L4LAB_NODES/rs2/web" start; mv "$health.off" "$health"; wait
+    """
+    _, result, _ = rehearse("--clients", "curl:3", "--", script(tmp_path, text), speed=3)
+    assert result["deploys"][0]["outside_s"] > 7
+    assert any("outside L4LAB_SLEEP" in reason for reason in result["reasons"])
 
 
 # Virtual servers, and deploys that nobody can see
@@ -277,10 +293,69 @@ def test_a_lab_that_is_up_is_used_as_it_is_and_only_what_contradicts_it_is_refus
     assert done.returncode == INCONCLUSIVE, done.stderr
     assert "speed 10: 10 box s pass in 1 s of real time" in done.stderr
     done = ask("--speed", "1")
-    assert done.returncode == 1
+    assert done.returncode == NO_VERDICT
     assert "is up with other settings (speed is 10.0, not 1.0)" in done.stderr
     done = ask("--interval", "2")
     assert "health_check.interval_s is 10.0, not 2.0" in done.stderr
+
+
+def test_a_second_rehearsal_in_a_lab_that_is_being_rehearsed_is_refused(tmp_path: Path) -> None:
+    lifecycle.up(load(None, name=NAME)).close()
+    words = (
+        "--servers",
+        "rs1",
+        "--clients",
+        "curl:2",
+        "--",
+        script(tmp_path, "echo begun; sleep 60"),
+        "{server}",
+    )
+    with subprocess.Popen(command(*words, speed=1), stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert any("rs1 | begun" in line for line in running.stderr)
+        code, _, said = rehearse(*words, speed=1)
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+    assert code == NO_VERDICT
+    assert f"the lab '{NAME}' is being rehearsed by another command" in said
+    assert running.returncode == 130
+
+
+def test_clients_that_a_killed_rehearsal_left_are_ended_by_the_next(tmp_path: Path) -> None:
+    lifecycle.up(load(None, name=NAME)).close()
+    words = (
+        "--servers",
+        "rs1",
+        "--clients",
+        "curl:3",
+        "--",
+        script(tmp_path, "echo begun; sleep 60"),
+        "{server}",
+    )
+    with subprocess.Popen(command(*words, speed=1), stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        assert any("rs1 | begun" in line for line in running.stderr)
+        running.kill()
+    code, result, said = rehearse(
+        "--servers", "rs1", "--clients", "curl:2", "--", script(tmp_path, HARMLESS), "{server}", speed=1
+    )
+    assert code == OK, said
+    assert {one["client"] for one in result["request_log"]} == {"curl-1", "curl-2"}
+    made = state.read(NAME)
+    assert made is not None
+    assert [role for role in made.processes if role.startswith(("clients", "deploy"))] == []
+
+
+def test_a_lab_that_was_ill_elsewhere_is_told_and_a_fleet_needs_all_of_its_servers(tmp_path: Path) -> None:
+    lab = lifecycle.up(load(None, name=NAME, speed=20))
+    lab.health_off("rs1")
+    eventually(lambda: lab.box.servers()[0]["state"] == "FAILED", "rs1 is FAILED")
+    lab.close()
+    deploy = script(tmp_path, 'echo new >"${L4LAB_ROOT:-$L4LAB_NODES}/release.txt"')
+    _, _, said = rehearse("--servers", "rs2", "--clients", "curl:3", "--", deploy, "{server}", speed=20)
+    assert "Before the deploy began, rs1 is FAILED on web (last check: 404)" in said
+    code, result, _ = rehearse("--clients", "curl:3", "--", deploy, speed=20)
+    assert (code, result["deploys"]) == (ILL, [])
 
 
 # One command for the fleet
@@ -331,10 +406,18 @@ def test_a_report_that_cannot_be_written_is_found_before_the_lab_is_made(tmp_pat
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
         code, _, said = rehearse("--report", str(place), "--", "true", "{server}")
-        assert code == 1
+        assert code == NO_VERDICT
         assert f"--report {place}: " in said
         assert "Traceback" not in said
         assert "making" not in said
+
+
+def test_a_name_that_is_no_utf_8_does_not_cost_the_verdict(tmp_path: Path) -> None:
+    words = ("--servers", "rs1", "--clients", "curl:2", "--report", str(tmp_path / "out"))
+    strange = b"\xff\xfe".decode(errors="surrogateescape")
+    code, _, said = rehearse(*words, "--", script(tmp_path, HARMLESS), "{server}", strange, speed=1)
+    assert code == OK, said
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 def test_a_disk_that_fills_up_costs_the_report_and_not_the_verdict(tmp_path: Path) -> None:

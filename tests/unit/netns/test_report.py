@@ -249,7 +249,7 @@ def test_page_of_a_rehearsal_tells_the_verdict_then_reasons_then_causes_then_det
     text = render(found.recording, found)
     in_order = (
         '<p class="verdict failed">',
-        "<strong>lost</strong> 2 of 40 requests lost",
+        "<strong>lost</strong> 2 of 31 requests lost",
         "No change of rs3 was seen",
         "No request reached rs1",
         "Why requests were lost",

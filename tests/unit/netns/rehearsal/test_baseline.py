@@ -18,7 +18,13 @@ def request(client: str, outcome: Outcome = Outcome.OK, status: int = 200, error
 
 
 def row(name: str, state: str = "ACTIVE", service: str = "web") -> dict[str, Any]:
-    return {"name": name, "state": state, "bound": state in ("ACTIVE", "SUSPECT"), "virtual_server": service}
+    return {
+        "name": name,
+        "state": state,
+        "bound": state in ("ACTIVE", "SUSPECT"),
+        "virtual_server": service,
+        "last_check": "404",
+    }
 
 
 def test_nothing_lost_is_nothing_to_say() -> None:
@@ -43,6 +49,8 @@ def test_what_was_lost_is_told_by_virtual_server_with_the_clients_words() -> Non
 def test_server_that_the_box_does_not_bind_or_know_is_named() -> None:
     rows = [row("rs1"), row("rs2", "FAILED"), row("rs2", service="api"), row("rs3", "SUSPECT")]
     assert baseline.not_bound(rows, ["rs1", "rs3"]) == ""
-    assert baseline.not_bound(rows, ["rs1", "rs2"]) == "Before the deploy began, rs2 is FAILED on web"
+    assert baseline.not_bound(rows, ["rs1", "rs2"]) == (
+        "Before the deploy began, rs2 is FAILED on web (last check: 404)"
+    )
     assert "web-2 is unknown to the box" in baseline.not_bound(rows, ["web-2"])
     assert "rs1 is unknown" in baseline.not_bound([], ["rs1"])

@@ -94,7 +94,7 @@ def test_a_check_that_begins_late_shows_a_busy_machine() -> None:
 def test_a_check_that_timed_out_of_a_server_that_answered_clients_shows_a_busy_machine() -> None:
     missed = probe(5.0, "miss", "timeout", took=1.0)
     found = measure(run(5.2, events=(missed,)), NO_LOOP, None, None)
-    assert found.missed == 1
+    assert (found.missed, found.words) == (1, ""), "alone, it may be the health page that hangs"
     gone = (Change(0.0, "rs1", Fact.LISTENING, True), Change(4.0, "rs1", Fact.LISTENING, False))
     assert measure(run(5.2, events=(missed,), changes=gone), NO_LOOP, None, None).missed == 0
     assert measure(run(9.0, events=(missed,)), NO_LOOP, None, None).missed == 0

@@ -143,6 +143,12 @@ def test_a_busy_machine_is_no_judge_of_losses_nor_of_their_absence() -> None:
     assert "66 of 2,860 requests lost" in judged({WINDOW: 66}, busy=words).text
 
 
+def test_a_lab_that_broke_during_the_run_is_no_judge() -> None:
+    found = judged({Cause.UNEXPLAINED: 78}, broken="The process that delays the clients' packets ended")
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "Rehearse again in a new lab" in found.text
+
+
 @pytest.mark.parametrize("what", ["unfelt", "unchanged", "left_running"])
 def test_a_deploy_that_nobody_could_feel_or_see_is_inconclusive(what: str) -> None:
     found = judged(**{what: ("rs1", "rs2")})
