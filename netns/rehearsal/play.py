@@ -167,7 +167,7 @@ class _Playing:
         if lost:
             return lost
         run.note(f"baseline: {len(run.requests)} requests answered, none lost, since {run.seconds(began)}")
-        self._touches.look(run.now())
+        self._touches.look_now(run.now())
         if order.phase_s is not None:
             run.wait_for_phase(order.servers[0], order.phase_s)
         rows = self._lab.box.servers()
@@ -195,12 +195,14 @@ class _Playing:
         for first in range(0, len(servers), step):
             self._deploy([self._script(server, controls) for server in servers[first : first + step]])
             if not all(deploy.succeeded for deploy in self._deploys):
+                self._touches.look_now(self._run.now())
                 self._say("the command failed: the rehearsal ends here")
                 return
         try:
             self._settle()
         except GaveUp:
             self._not_back = self._missing()
+        self._touches.look_now(self._run.now())
         self._left_running = [name for script in self._began for name in script.left_running()]
 
     def _script(self, server: str, controls: Controls) -> Script:
@@ -423,7 +425,7 @@ class _Playing:
             not_back=self._not_back,
             left_running=tuple(self._left_running),
             unfelt=unfelt(found, done),
-            unchanged=unchanged(recording, done, whole=order.fleet),
+            unchanged=unchanged(found, done, whole=order.fleet),
             unfinished=self._unfinished,
             broken=self._broken,
             busy=measured.words,

@@ -290,7 +290,6 @@ def test_a_lab_that_is_up_is_used_and_stays_up(tmp_path: Path) -> None:
         (["--servers", "", "--", "true"], 2, "no server ''"),
         (["--servers", "rs1,rs1", "--", "true"], 2, "a server is named twice"),
         (["--allow", "closed_under_way:" + "9" * 5000, "--", "true"], 2, "is no number of requests"),
-        (["--", "true", "{sever}"], 2, "{sever} stays as it is"),
         (["--sweep", "3", "--vary", "retries=99", "--", "true"], 3, "health_check.retries = 99"),
     ],
 )
