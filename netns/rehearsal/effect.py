@@ -8,7 +8,6 @@ from typing import Final
 from netns.recording import Fact, Outcome
 from netns.rehearsal.result import Rehearsal
 
-
 OUT: Final = frozenset({"FAILED", "DISABLED", "SHUTDOWN"})
 """States of a server that something was done to. SUSPECT may be one check that a busy machine made late."""
 
