@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -299,21 +300,20 @@ def test_a_lab_that_is_up_is_used_as_it_is_and_only_what_contradicts_it_is_refus
     assert "health_check.interval_s is 10.0, not 2.0" in done.stderr
 
 
-def test_a_second_rehearsal_in_a_lab_that_is_being_rehearsed_is_refused(tmp_path: Path) -> None:
-    lifecycle.up(load(None, name=NAME)).close()
-    words = (
-        "--servers",
-        "rs1",
-        "--clients",
-        "curl:2",
-        "--",
-        script(tmp_path, "echo begun; sleep 60"),
-        "{server}",
-    )
+@contextmanager
+def under_way(path: Path, clients: str) -> Iterator[subprocess.Popen[str]]:
+    """A rehearsal of rs1 in a lab that is up, whose command has begun and takes a minute."""
+    words = ("--servers", "rs1", "--clients", clients, "--", script(path, "echo begun; sleep 60"), "{server}")
     with subprocess.Popen(command(*words, speed=1), stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
         assert any("rs1 | begun" in line for line in running.stderr)
-        code, _, said = rehearse(*words, speed=1)
+        yield running
+
+
+def test_a_second_rehearsal_in_a_lab_that_is_being_rehearsed_is_refused(tmp_path: Path) -> None:
+    lifecycle.up(load(None, name=NAME)).close()
+    with under_way(tmp_path, "curl:2") as running:
+        code, _, said = rehearse("--clients", "curl:1", "--", "true", "{server}", speed=1)
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=60)
     assert code == NO_VERDICT
@@ -323,22 +323,10 @@ def test_a_second_rehearsal_in_a_lab_that_is_being_rehearsed_is_refused(tmp_path
 
 def test_clients_that_a_killed_rehearsal_left_are_ended_by_the_next(tmp_path: Path) -> None:
     lifecycle.up(load(None, name=NAME)).close()
-    words = (
-        "--servers",
-        "rs1",
-        "--clients",
-        "curl:3",
-        "--",
-        script(tmp_path, "echo begun; sleep 60"),
-        "{server}",
-    )
-    with subprocess.Popen(command(*words, speed=1), stderr=subprocess.PIPE, text=True) as running:
-        assert running.stderr is not None
-        assert any("rs1 | begun" in line for line in running.stderr)
+    with under_way(tmp_path, "curl:3") as running:
         running.kill()
-    code, result, said = rehearse(
-        "--servers", "rs1", "--clients", "curl:2", "--", script(tmp_path, HARMLESS), "{server}", speed=1
-    )
+    deploy = ("--", script(tmp_path, HARMLESS), "{server}")
+    code, result, said = rehearse("--servers", "rs1", "--clients", "curl:2", *deploy, speed=1)
     assert code == OK, said
     assert {one["client"] for one in result["request_log"]} == {"curl-1", "curl-2"}
     made = state.read(NAME)
