@@ -18,7 +18,7 @@ from ipaddress import IPv4Address
 
 from netns.errors import Gone, LabError
 from netns.listeners import Listeners
-from netns.packet_filter import PacketFilter, comes_from, spares, stops
+from netns.packet_filter import PacketFilter, Rule, is_about, spares
 from netns.place import Network, Place
 from netns.recording import Change, Fact
 from netns.topology import Node, Role
@@ -142,19 +142,22 @@ class _Rules:
     def close(self) -> None:
         self._filter.close()
 
-    def _stopping_clients(self, rules: frozenset[str]) -> frozenset[str]:
+    def _stopping_clients(self, rules: frozenset[Rule]) -> frozenset[Rule]:
         """Those that may stop packets of others than the box's health checks to a virtual server."""
         return frozenset(
             rule
             for rule in rules
-            if stops(rule) and not comes_from(rule, self._checker) and not spares(rule, self._ports)
+            if rule.stops and not is_about(rule, self._checker) and not spares(rule, self._ports)
         )
 
 
-def _has_dsr_rules(rules: frozenset[str], node: Node) -> bool:
+def _has_dsr_rules(rules: frozenset[Rule], node: Node) -> bool:
     """Whether there is one for each of the node's VIPs (netns/topology.py: dsr_ruleset)."""
     return all(
-        any(f"ip daddr {node.address} " in rule and f"ip daddr set {vip.address}" in rule for rule in rules)
+        any(
+            f"ip daddr {node.address} " in rule.text and f"ip daddr set {vip.address}" in rule.text
+            for rule in rules
+        )
         for vip in node.vips
     )
 

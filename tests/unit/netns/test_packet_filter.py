@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
 import pytest
 
-from netns.packet_filter import comes_from, legacy_rules, nft_rules, spares, stops
+from netns import packet_filter
+from netns.errors import LabError
+from netns.packet_filter import PacketFilter, Rule, is_about, legacy_rules, nft_rules, spares
 
 NFT = """\
 table ip l4lab_dsr {
@@ -39,64 +44,254 @@ COMMIT
 """
 
 
+def nft(text: str) -> Rule:
+    """A rule of a chain, as nft lists it."""
+    (rule,) = nft_rules(f"table ip t {{\n\tchain c {{\n\t\t{text}\n\t}}\n}}\n")
+    return rule
+
+
+def legacy(text: str) -> Rule:
+    """A rule of iptables-legacy, as iptables-legacy-save lists it."""
+    (rule,) = legacy_rules(f"*filter\n-A INPUT {text}\nCOMMIT\n")
+    return rule
+
+
+def shown(rules: Iterable[Rule]) -> list[tuple[str, str, str, bool]]:
+    return [(rule.table, rule.chain, rule.text, rule.stops) for rule in rules]
+
+
 def test_rules_of_nft_are_those_of_its_chains_and_the_policies_that_drop() -> None:
-    assert list(nft_rules(NFT)) == [
-        "ip l4lab_dsr prerouting: ip daddr 10.80.1.2 ip dscp af11 ip daddr set 192.0.2.10 ip dscp set cs0",
-        "inet guard input: policy drop",
-        "inet guard input: tcp dport 80 counter reject with tcp reset",
+    dsr = "ip daddr 10.80.1.2 ip dscp af11 ip daddr set 192.0.2.10 ip dscp set cs0"
+    assert shown(nft_rules(NFT)) == [
+        ("ip l4lab_dsr", "prerouting", dsr, False),
+        ("inet guard", "input", "policy drop", True),
+        ("inet guard", "input", "tcp dport 80 counter reject with tcp reset", True),
     ]
 
 
 def test_rules_of_iptables_are_those_of_its_chains_and_the_policies_that_drop() -> None:
-    assert list(legacy_rules(LEGACY)) == [
-        "filter FORWARD: policy DROP",
-        "filter INPUT: ! -s 10.80.0.2/32 -p tcp -m tcp --dport 80 -j DROP",
+    assert shown(legacy_rules(LEGACY)) == [
+        ("filter", "FORWARD", "policy DROP", True),
+        ("filter", "INPUT", "! -s 10.80.0.2/32 -p tcp -m tcp --dport 80 -j DROP", True),
     ]
 
 
 @pytest.mark.parametrize(
     ("rule", "stopping"),
     [
-        ("ip filter INPUT: tcp dport 80 counter drop", True),
-        ("ip filter INPUT: tcp dport 80 counter reject with tcp reset", True),
-        ("inet guard input: policy drop", True),
-        ("filter INPUT: -p tcp -j REJECT --reject-with icmp-port-unreachable", True),
-        ("ip filter INPUT: tcp dport 80 counter accept", False),
-        ("ip drop input: tcp dport 80 counter accept", False),
-        ("ip l4lab_dsr prerouting: ip dscp af11 ip daddr set 192.0.2.10", False),
+        (nft("tcp dport 80 counter drop"), True),
+        (nft("tcp dport 80 counter reject with tcp reset"), True),
+        (nft('tcp dport 80 drop comment "deploy: drain"'), True),
+        (nft('tcp dport 80 counter packets 3 bytes 180 xt target "REJECT"'), True),
+        (nft('tcp dport 80 xt target "TARPIT"'), True),
+        (nft("tcp dport vmap { 22 : accept, 80 : drop }"), True),
+        (nft("tcp dport vmap { 22 : accept, 80 : jump drop }"), False),
+        (nft("tcp dport 80 counter accept"), False),
+        (nft('tcp dport 80 counter accept comment "do not drop"'), False),
+        (nft('tcp dport 80 counter accept comment "drop \\"'), False),
+        (nft('log prefix "drop: " accept'), False),
+        (nft("jump drop-log"), False),
+        (nft("jump drop"), False),
+        (nft("goto reject"), False),
+        (nft('iifname "drop" accept'), False),
+        (nft("ip saddr @drop accept"), False),
+        (nft("ip dscp af11 ip daddr set 192.0.2.10"), False),
+        (legacy("-p tcp -j REJECT --reject-with icmp-port-unreachable"), True),
+        (legacy("-p tcp -m tcp --dport 80 -j TARPIT --tarpit"), True),
+        (legacy('-p tcp -m comment --comment "deploy: drain" -j DROP'), True),
+        (legacy("-p tcp -m comment --comment DROP -j ACCEPT"), False),
+        (legacy('-p tcp -m comment --comment "say \\"-j DROP\\" here" -j ACCEPT'), False),
+        (legacy("-p tcp -j DROP-LOG"), False),
+        (legacy("-p tcp -g DROP"), False),
     ],
+    ids=lambda value: value.text if isinstance(value, Rule) else None,
 )
-def test_rule_stops_packets_by_its_verdict_and_not_by_its_name(rule: str, stopping: bool) -> None:
-    assert stops(rule) is stopping
+def test_rule_stops_packets_by_its_verdict_and_not_by_a_name_or_a_comment(rule: Rule, stopping: bool) -> None:
+    assert rule.stops is stopping
+
+
+def test_table_and_chain_that_are_named_like_a_verdict_stop_nothing() -> None:
+    listing = "table ip drop {\n\tchain reject {\n\t\ttcp dport 80 counter accept\n\t}\n}\n"
+    assert shown(nft_rules(listing)) == [("ip drop", "reject", "tcp dport 80 counter accept", False)]
+
+
+def test_dormant_table_has_no_rules_and_the_table_after_it_has() -> None:
+    base = "type filter hook input priority filter; policy drop;"
+    table = f"table ip {{}} {{{{\n{{}}\tchain c {{{{\n\t\t{base}\n\t\tdrop\n\t}}}}\n}}}}\n"
+    listing = table.format("asleep", "\tflags dormant\n\n") + table.format("awake", "")
+    assert [(rule.table, rule.text) for rule in nft_rules(listing)] == [
+        ("ip awake", "policy drop"),
+        ("ip awake", "drop"),
+    ]
+
+
+def test_line_in_which_a_set_goes_on_is_no_rule_of_its_own() -> None:
+    listing = """\
+table ip t {
+	map verdicts {
+		type inet_service : verdict
+		elements = { 80 : drop,
+			81 : drop }
+	}
+
+	chain c {
+		comment "drop"
+		tcp dport vmap { 22 : accept,
+				80 : drop }
+		tcp dport 80 accept
+	}
+}
+"""
+    assert shown(nft_rules(listing)) == [
+        ("ip t", "c", "tcp dport vmap { 22 : accept, 80 : drop }", True),
+        ("ip t", "c", "tcp dport 80 accept", False),
+    ]
 
 
 @pytest.mark.parametrize(
     ("rule", "of_the_box"),
     [
-        ("ip filter INPUT: ip saddr 10.80.0.2 tcp dport 80 counter drop", True),
-        ("ip filter INPUT: ip saddr != 10.80.0.2 tcp dport 80 counter drop", False),
-        ("ip filter INPUT: ip saddr 10.80.0.21 counter drop", False),
-        ("filter INPUT: -s 10.80.0.2/32 -p tcp -j DROP", True),
-        ("filter INPUT: ! -s 10.80.0.2/32 -p tcp -j DROP", False),
-        ("filter INPUT: -p tcp -j DROP", False),
+        (nft("ip saddr 10.80.0.2 tcp dport 80 counter drop"), True),
+        (nft("ip daddr 10.80.0.2 tcp sport 80 counter drop"), True),
+        (nft("ip saddr != 10.80.0.2 tcp dport 80 counter drop"), False),
+        (nft("ip saddr 10.80.0.21 counter drop"), False),
+        (nft('counter drop comment "not ip saddr 10.80.0.2 alone"'), False),
+        (legacy("-s 10.80.0.2/32 -p tcp -j DROP"), True),
+        (legacy("-d 10.80.0.2/32 -p tcp -j DROP"), True),
+        (legacy("! -s 10.80.0.2/32 -p tcp -j DROP"), False),
+        (legacy("-p tcp -j DROP"), False),
     ],
+    ids=lambda value: value.text if isinstance(value, Rule) else None,
 )
-def test_rule_about_one_source_is_told_from_one_about_all_others(rule: str, of_the_box: bool) -> None:
-    assert comes_from(rule, "10.80.0.2") is of_the_box
+def test_rule_about_one_address_is_told_from_one_about_all_others(rule: Rule, of_the_box: bool) -> None:
+    assert is_about(rule, "10.80.0.2") is of_the_box
 
 
 @pytest.mark.parametrize(
     ("rule", "spared"),
     [
-        ("ip filter INPUT: tcp dport 22 counter drop", True),
-        ("filter INPUT: -p tcp -m tcp --dport 22 -j DROP", True),
-        ("filter OUTPUT: -p tcp -m tcp --sport 22 -j DROP", True),
-        ("filter INPUT: -p tcp -m tcp --dport 80 -j DROP", False),
-        ("ip filter INPUT: tcp dport 8080 counter drop", True),
-        ("inet guard input: tcp dport { 22, 80 } drop", False),
-        ("filter INPUT: -p tcp -m tcp --dport 1:1024 -j DROP", False),
-        ("ip filter INPUT: counter drop", False),
+        (nft("tcp dport 22 counter drop"), True),
+        (nft("tcp dport 8080 counter drop"), True),
+        (nft("tcp dport != 22 counter drop"), False),
+        (nft("tcp dport { 22, 80 } drop"), False),
+        (nft('counter drop comment "all but tcp dport 22 today"'), False),
+        (nft("counter drop"), False),
+        (legacy("-p tcp -m tcp --dport 22 -j DROP"), True),
+        (legacy("-p tcp -m tcp --sport 22 -j DROP"), True),
+        (legacy("-p tcp -m tcp --dport 80 -j DROP"), False),
+        (legacy("-p tcp -m tcp ! --dport 22 -j DROP"), False),
+        (legacy("-p tcp -m tcp --dport 1:1024 -j DROP"), False),
     ],
+    ids=lambda value: value.text if isinstance(value, Rule) else None,
 )
-def test_rule_about_one_port_spares_all_others(rule: str, spared: bool) -> None:
+def test_rule_about_one_port_spares_all_others(rule: Rule, spared: bool) -> None:
     assert spares(rule, frozenset({80})) is spared
+
+
+# Looks that fail
+
+
+class Kernel:
+    """A kernel's rules: `nft` is a script that prints them, or fails."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._nft = folder / "nft"
+        self._monkeypatch = monkeypatch
+        self._generations = 0
+        monkeypatch.setattr(packet_filter, "LEGACY_TABLES", folder / "missing")
+
+    def lists(self, rule: str) -> None:
+        self.rewrites(rule)
+        self._changes()
+
+    def rewrites(self, rule: str) -> None:
+        """List other rules of the same generation."""
+        self._write(f"echo 'table ip t {{'; echo 'chain c {{'; echo '{rule}'; echo '}}'; echo '}}'")
+
+    def fails(self) -> None:
+        self._write("echo busy >&2; exit 1")
+        self._changes()
+
+    def hangs(self) -> None:
+        self._write("exec sleep 60")
+        self._changes()
+        self._monkeypatch.setattr(packet_filter, "LIST_S", 0.1)
+
+    def answers_again(self) -> None:
+        self._monkeypatch.setattr(packet_filter, "LIST_S", 10.0)
+
+    def loses_nft(self) -> None:
+        self.lists("drop")
+        self._nft.unlink()
+        self._monkeypatch.setenv("PATH", str(self._nft.parent))
+
+    def has_no_buffers(self) -> None:
+        def ask(_: PacketFilter) -> int:
+            raise LabError("the kernel can't be asked: [Errno 105] No buffer space available")
+
+        self._monkeypatch.setattr(PacketFilter, "_ask_generation", ask)
+
+    def _write(self, script: str) -> None:
+        self._nft.write_text(f"#!/bin/sh\n{script}\n")
+        self._nft.chmod(0o755)
+        self._monkeypatch.setenv("PATH", f"{self._nft.parent}:/usr/bin:/bin")
+
+    def _changes(self) -> None:
+        self._generations += 1
+        generation = self._generations
+        self._monkeypatch.setattr(PacketFilter, "_ask_generation", lambda _: generation)
+
+
+@pytest.fixture
+def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    return Kernel(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def asked() -> Iterator[PacketFilter]:
+    made = PacketFilter()
+    yield made
+    made.close()
+
+
+FAILURES = [Kernel.fails, Kernel.hangs, Kernel.loses_nft, Kernel.has_no_buffers]
+
+
+@pytest.mark.parametrize("fail", FAILURES)
+def test_look_that_fails_keeps_the_last_rules_and_the_next_look_tries_again(
+    kernel: Kernel, asked: PacketFilter, fail: Callable[[Kernel], None]
+) -> None:
+    kernel.lists("tcp dport 80 accept")
+    assert [rule.text for rule in asked.rules()] == ["tcp dport 80 accept"]
+    fail(kernel)
+    assert [rule.text for rule in asked.rules()] == ["tcp dport 80 accept"]
+    kernel.answers_again()
+    kernel.lists("tcp dport 80 drop")
+    assert [rule.text for rule in asked.rules()] == ["tcp dport 80 drop"]
+
+
+@pytest.mark.parametrize("fail", FAILURES)
+def test_first_look_that_fails_says_so(
+    kernel: Kernel, asked: PacketFilter, fail: Callable[[Kernel], None]
+) -> None:
+    fail(kernel)
+    with pytest.raises(LabError, match="can't"):
+        asked.rules()
+
+
+def test_listing_that_failed_is_tried_again_though_the_rules_have_not_changed_since(
+    kernel: Kernel, asked: PacketFilter
+) -> None:
+    kernel.lists("tcp dport 80 accept")
+    asked.rules()
+    kernel.hangs()  # the rules have changed, and the listing comes too late
+    asked.rules()
+    kernel.answers_again()
+    kernel.rewrites("tcp dport 80 drop")
+    assert [rule.text for rule in asked.rules()] == ["tcp dport 80 drop"]
+
+
+def test_netlink_socket_without_buffers_is_an_error_of_the_lab(asked: PacketFilter) -> None:
+    asked.close()  # any OSError stands for ENOBUFS
+    with pytest.raises(LabError, match="can't be asked"):
+        asked.rules()
