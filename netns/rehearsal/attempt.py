@@ -19,7 +19,7 @@ class Fate(Enum):
     BOX_RESET = "reset by the box"
     FROM_OWN_ADDRESS = "answered from the server's own address"
     TAKEN = "taken by the server's kernel, and not answered"
-    IGNORED = "not taken by the server's kernel"
+    IGNORED = "arrived at the server, which sent nothing"
     STOPPED_AT_BOX = "not forwarded by the box"
     LOST = "lost on the way"
 
@@ -61,5 +61,8 @@ class Attempt:
     """When the server's first FIN or RST left it, if the client was still waiting."""
     told: float | None
     """When that reached the client."""
+    read: bool
+    """It was a FIN that acknowledged the request: the server's process had read that. Linux sends a RST where
+    a process closes a socket with unread data."""
     until: float
     """When the client gave up: its own FIN or RST, or its word; infinity where neither is known."""

@@ -22,8 +22,8 @@ above that of data (0.2 s, Linux)."""
 
 
 UNREAD_S: Final = 0.02
-"""Real seconds that a request may wait in a server's socket before the server has read it. What is closed
-sooner after its arrival crossed the close, on a server that was closing idle connections."""
+"""Real seconds that a request may wait in a server's socket before the server has read it. A RST sooner after
+its arrival means that the request crossed the close, on a server that was closing idle connections."""
 
 
 UNSEEN_S: Final = 0.05
@@ -44,16 +44,16 @@ class Cause(Enum):
     STUCK_SESSION = "session stuck on a server already stopped"
     HEALTH_WINDOW = "new flow in the health window"
     VIP_DOWN = "VIP down"
-    FILTERED = "refused or dropped by the server's own packet filter"
+    FILTERED = "server's own packet filter refused or dropped it or the answer"
     NO_DSR_RULE = "server without its DSCP rule"
     UNREACHABLE = "server off the network"
-    STOPPED_IN_HAND = "server stopped with the request in hand"
+    STOPPED_IN_HAND = "server closed after it had the request, without a whole answer"
     CLOSED_UNDER_WAY = "server closed while the request was on the wire"
     BOX_RESET = "reset by the box"
     NO_SERVER = "no server bound"
     BOX_DOWN = "box down"
     SERVER_ERROR = "answered with an error by a server in service"
-    SERVER_HUNG = "server hung: it took the request and did not answer"
+    SERVER_HUNG = "server hung: it did not answer what reached it"
     SERVER_SLOW = "server in service answered late"
     PATH_SLOW = "slow on the way"
     CLIENT_SLOW = "slow in the client itself"
@@ -230,9 +230,9 @@ def _ended_by_server(attempt: Attempt, history: History) -> tuple[Cause, str]:
             text = f"{who} {how} the connection {before} before the request left, {notice}"
             return Cause.CLOSED_UNDER_WAY, text
         return Cause.STUCK_SESSION, f"sent over a connection that {who} had closed {before} before"
-    # What a process has read it closes by a FIN, and by a RST what still waits in a socket of the listener's.
-    unread = attempt.fate is not Fate.CLOSED or arrived is None or closed - arrived < UNREAD_S * history.speed
-    if attempt.new and unread and not attempt.answered and history.lack(server, Fact.LISTENING, closed):
+    # A listener's end resets what waits for accept(), however long that waited.
+    waiting = attempt.fate is not Fate.CLOSED or _is_unread(attempt, closed, history)
+    if attempt.new and waiting and not attempt.answered and history.lack(server, Fact.LISTENING, closed):
         text = f"a new connection went to {server} as it stopped{_window(attempt, history)}"
         return Cause.HEALTH_WINDOW, text
     if arrived is not None and arrived <= closed:
@@ -242,12 +242,21 @@ def _ended_by_server(attempt: Attempt, history: History) -> tuple[Cause, str]:
             return Cause.STOPPED_IN_HAND, f"{text}, in the middle of its answer"
         if not attempt.asked:
             return Cause.CLOSED_UNDER_WAY, f"{text}, before a request was sent over it"
-        if closed - arrived < UNREAD_S * history.speed:
+        if _is_unread(attempt, closed, history):
+            if how == "closed" and history.watched(server, Fact.FILTER) and _may_filter(attempt, history):
+                return _filtered(attempt, history, "dropped it until the server closed the connection")
             return Cause.CLOSED_UNDER_WAY, f"{text}, before it was read"
         return Cause.STOPPED_IN_HAND, text
     when = f"{_by(attempt.sent - closed, history)} before" if closed < attempt.sent else "while"
     text = f"{who} {how} the connection {when} the request left, and the client could not know"
     return Cause.CLOSED_UNDER_WAY, text
+
+
+def _is_unread(attempt: Attempt, closed: float, history: History) -> bool:
+    """Whether the server closed the connection before its process had read what the client had sent."""
+    if attempt.asked and attempt.fate is Fate.CLOSED:
+        return not attempt.read
+    return attempt.arrived is None or closed - attempt.arrived < UNREAD_S * history.speed
 
 
 def _obstacle(attempt: Attempt, history: History) -> tuple[Cause, str] | None:
@@ -270,11 +279,10 @@ def _ignored(attempt: Attempt, history: History) -> tuple[Cause, str]:
     if obstacle := _obstacle(attempt, history):
         return obstacle
     if _may_filter(attempt, history):
-        return _filtered(attempt, history, "dropped it")
+        return _filtered(attempt, history, "dropped it or the answer")
     server = attempt.server
     if attempt.new:
-        text = f"{server}'s kernel got a new connection and did not take it: its queue for accept() was full"
-        return Cause.SERVER_HUNG, text
+        return Cause.SERVER_HUNG, f"{server}'s kernel got a new connection and did not answer it"
     text = f"{server}'s kernel got it over {_what(attempt)}, and no word of it left the server"
     return Cause.UNREACHABLE, text
 
@@ -369,8 +377,7 @@ def _repeated(attempt: Attempt, history: History) -> tuple[Cause, str] | None:
     if first is None or first - _began(attempt) > RETRANSMITTED_S * history.speed:
         return Cause.PATH_SLOW, f"sent {max(attempt.opens, attempt.tries)} times until it got through"
     if history.watched(attempt.server, Fact.FILTER) and _may_filter(attempt, history):
-        return _filtered(attempt, history, "dropped it at first")
+        return _filtered(attempt, history, "dropped it or the answer at first")
     if attempt.opens > 1:
-        text = f"{attempt.server} did not take a new connection at first: its queue for accept() was full"
-        return Cause.SERVER_SLOW, text
+        return Cause.SERVER_SLOW, f"{attempt.server}'s kernel did not answer a new connection at first"
     return None

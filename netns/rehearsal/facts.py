@@ -131,6 +131,12 @@ class Facts:
     def had_its_health_file_back(self, server: str, at: float) -> bool:
         return any(lack.ended <= at for lack in self._lost[server] if lack.fact is Fact.HEALTH_FILE)
 
+    def had_a_route(self, server: str, at: float) -> bool:
+        """Whether nothing says that the server had no route to its clients then."""
+        slack_s = LATE_S * self.speed
+        lacks = (lack for lack in self._lost[server] if lack.fact is Fact.ROUTE)
+        return not any(lack.began - slack_s <= at <= lack.ended for lack in lacks)
+
     def command(self, lost: Sequence[Explained]) -> str:
         """ "the command ran for rs1", where it did each time; "" where it did not."""
         running = [

@@ -200,7 +200,7 @@ class Wire:
             fate, ended = self._ending(flow, closing), max(closing.time, request.time)
         else:
             fate, ended = self._silence(flow, server, arrived, end, until), tries[-1].time
-        closed, told = self._closing(flow, server, until)
+        left, told = self._closing(flow, server, until)
         return Attempt(
             client=flow.client,
             service=flow.service,
@@ -217,8 +217,9 @@ class Wire:
             answered=self._answer(flow, server, arrived, until),
             fate=fate,
             ended=ended,
-            closed=closed,
-            told=told,
+            closed=left.time if left else None,
+            told=told.time if told else None,
+            read=left is not None and not left.rst and _acknowledges(left, end),
             until=until,
         )
 
@@ -243,7 +244,7 @@ class Wire:
         else:  # a SYN-ACK that came too late draws a RST from the client
             fate = self._silence(flow, server, arrived, None, until)
             ended = tries[-1].time if tries else flow.began
-        closed, told = self._closing(flow, server, until)
+        left, told = self._closing(flow, server, until)
         return Attempt(
             client=flow.client,
             service=flow.service,
@@ -260,15 +261,16 @@ class Wire:
             answered=None,
             fate=fate,
             ended=ended,
-            closed=closed,
-            told=told,
+            closed=left.time if left else None,
+            told=told.time if told else None,
+            read=False,
             until=until,
         )
 
     def _idle(self, flow: Flow, closing: Segment, until: float) -> Attempt:
         """A connection that ended before a request was written to it."""
         _, server = self._arrival(flow, lambda one: one.is_request, until)
-        closed, told = self._closing(flow, server, until)
+        left, told = self._closing(flow, server, until)
         return Attempt(
             client=flow.client,
             service=flow.service,
@@ -285,8 +287,9 @@ class Wire:
             answered=None,
             fate=self._ending(flow, closing),
             ended=closing.time,
-            closed=closed,
-            told=told,
+            closed=left.time if left else None,
+            told=told.time if told else None,
+            read=False,
             until=until,
         )
 
@@ -337,7 +340,7 @@ class Wire:
         """Nothing came back: how far it got. `end` is the sequence number after the request."""
         if arrived is not None:
             if end is not None and any(
-                self._from_service(one) and one.flags & ACK and one.ack - end & _M32 < _HALF
+                self._from_service(one) and _acknowledges(one, end)
                 for one in flow.at((server,))
                 if arrived <= one.time <= until
             ):
@@ -352,16 +355,20 @@ class Wire:
         seen = any(one.source == flow.client for one in flow.at((self.places.box,)))
         return Fate.STOPPED_AT_BOX if seen else Fate.LOST
 
-    def _closing(self, flow: Flow, server: str, until: float) -> tuple[float | None, float | None]:
-        """When the server's first FIN or RST left it, and when it reached the client that still waited."""
+    def _closing(self, flow: Flow, server: str, until: float) -> tuple[Segment | None, Segment | None]:
+        """The server's first FIN or RST as it left it, and as it reached the client that still waited."""
 
-        def first(points: Collection[str]) -> float | None:
+        def first(points: Collection[str]) -> Segment | None:
             sent = filter(self._from_service, flow.at(points))
-            return next((one.time for one in sent if one.time <= until and (one.rst or one.fin)), None)
+            return next((one for one in sent if one.time <= until and (one.rst or one.fin)), None)
 
         told = first(self.places.clients)
-        closed = first((server,))
-        return (told if closed is None else closed), told
+        return first((server,)) or told, told
 
     def _from_service(self, segment: Segment) -> bool:
         return segment.source in self.places.services
+
+
+def _acknowledges(segment: Segment, end: int) -> bool:
+    """Whether it acknowledges what its receiver has sent up to that sequence number."""
+    return bool(segment.flags & ACK) and segment.ack - end & _M32 < _HALF

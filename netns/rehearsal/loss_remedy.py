@@ -24,6 +24,10 @@ def _requests(lost: Sequence[Explained]) -> str:
     return plural(len(lost), "request")
 
 
+def _answers(lost: Sequence[Explained]) -> str:
+    return "its answer" if len(lost) == 1 else "their answers"
+
+
 _STOP_FIRST: Final = (
     "Stop the web server gracefully before the deploy changes what it serves, so that it closes its clients' "
     "connections"
@@ -84,7 +88,12 @@ def _filtered(server: str, lost: Sequence[Explained], facts: Facts) -> Remedy:
     else:
         do = f"Make the health check fail instead, wait {wait} or until the box says FAILED, and stop it then"
         step = f"Make the health check fail instead of filtering clients, and stop the server {wait} later"
-    return Remedy(f"{server}'s own packet filter refused or dropped {_requests(lost)}", do, step, wait_s)
+    return Remedy(
+        f"{server}'s own packet filter refused or dropped {_requests(lost)}, or {_answers(lost)}",
+        do,
+        step,
+        wait_s,
+    )
 
 
 def _no_rule(server: str, lost: Sequence[Explained], _: Facts) -> Remedy:
@@ -97,9 +106,16 @@ def _no_rule(server: str, lost: Sequence[Explained], _: Facts) -> Remedy:
     )
 
 
-def _unreachable(server: str, lost: Sequence[Explained], _: Facts) -> Remedy:
+def _unreachable(server: str, lost: Sequence[Explained], facts: Facts) -> Remedy:
+    sent = f"The box forwarded {_requests(lost)} to {server}"
+    if not facts.had_a_route(server, lost[0].at):
+        return Remedy(
+            f"{sent}, which had no route to the clients",
+            "Before the route goes, wait until the box says FAILED and stop the web server",
+            "Wait for FAILED and stop the web server before the server's route to the clients goes",
+        )
     return Remedy(
-        f"The box forwarded {_requests(lost)} to {server}, where nothing arrived in time",
+        f"{sent}, and nothing came back in time",
         "Before the server leaves the network, wait until the box says FAILED and stop the web server",
         "Wait for FAILED and stop the web server before the server leaves the network",
     )
@@ -111,15 +127,16 @@ def _unfinished(server: str, lost: Sequence[Explained], facts: Facts) -> Remedy:
         return Remedy(
             f"{server} closed connections before it answered {_requests(lost)}, while it listened and "
             f"{command}",
-            f"Let its old workers finish: give them more than {longest}",
+            f"Let its old workers finish: give them more than {longest}. If none ended, look in {server}'s "
+            "own log",
             "Let the server's old workers finish their requests",
         )
     if stop is None:
         return Remedy(
             f"{server} closed connections before it answered {_requests(lost)}, while it listened and no "
             "command ran",
-            f"Look in {server}'s own log for a worker that ended",
-            "Look in the server's own log for a worker that ended",
+            f"Look in {server}'s own log for a worker that ended, or for an error",
+            "Look in the server's own log for a worker that ended, or for an error",
         )
     if stop.how.startswith(GRACEFULLY):
         return Remedy(
@@ -245,8 +262,8 @@ def _error(server: str, lost: Sequence[Explained], facts: Facts) -> Remedy:
 
 
 def _hung(server: str, lost: Sequence[Explained], facts: Facts) -> Remedy:
-    what = f"{server}, in service, took {_requests(lost)} and did not answer within "
-    return _unfit(what + facts.real(longest_s(lost)), lost, facts)
+    within = facts.real(longest_s(lost))
+    return _unfit(f"{server}, in service, did not answer {_requests(lost)} within {within}", lost, facts)
 
 
 def _unfit(what: str, lost: Sequence[Explained], facts: Facts) -> Remedy:
@@ -306,6 +323,10 @@ def _by_stop_and_command(one: Explained, facts: Facts) -> Hashable:
     return facts.stop(one.server, one.at), facts.command([one])
 
 
+def _by_route(one: Explained, facts: Facts) -> Hashable:
+    return facts.had_a_route(one.server, one.at)
+
+
 def _by_return_and_command(one: Explained, facts: Facts) -> Hashable:
     return facts.back(one.server, one.at), facts.command([one])
 
@@ -323,7 +344,7 @@ REMEDIES: Final[Mapping[Cause, tuple[Occasion, Sentence]]] = {
     Cause.VIP_DOWN: (_any, _vip_down),
     Cause.FILTERED: (_any, _filtered),
     Cause.NO_DSR_RULE: (_any, _no_rule),
-    Cause.UNREACHABLE: (_any, _unreachable),
+    Cause.UNREACHABLE: (_by_route, _unreachable),
     Cause.STOPPED_IN_HAND: (_by_stop_and_command, _unfinished),
     Cause.CLOSED_UNDER_WAY: (_by_stop, _closed_under_way),
     Cause.BOX_RESET: (_by_reason, _box_reset),

@@ -64,6 +64,8 @@ class Connection:
     service_port: int = 80
     seq: int = 1000
     asked: str = ""
+    arrived: list[tuple[float, int]] = field(default_factory=list)
+    """When the server got a segment, and the sequence number after it."""
 
     def syn(self, at: float, *, to: str = "server") -> Connection:
         self._to_server(at, SYN, 1000, b"", to)
@@ -91,7 +93,9 @@ class Connection:
         return self._to_client(at, ACK, 5001, text)
 
     def fin(self, at: float) -> Connection:
-        return self._to_client(at, FIN | ACK, 5001)
+        """A process closes its socket; its kernel acknowledges what it has got."""
+        got = [end for time, end in self.arrived if time <= at]
+        return self._to_client(at, FIN | ACK, 5001, ack=max(got, default=1001))
 
     def rst(self, at: float) -> Connection:
         """A process closes its socket with data in it that it has not read."""
@@ -157,6 +161,8 @@ class Connection:
         hops = [("client", self._service, 0), ("box", self._service, 0)]
         hops += [("box", own, DSCP), (self.server, own, DSCP)]
         count = {"nowhere": 1, "box": 2, "lost": 3, "server": 4}[to]
+        if to == "server":
+            self.arrived.append((at + 3 * HOP, seq + len(payload) + bool(flags & (SYN | FIN))))
         for number, (point, destination, dscp) in enumerate(hops[:count]):
             self._seen(point, at + number * HOP, self._end, destination, dscp, flags, seq, 5001, payload)
 

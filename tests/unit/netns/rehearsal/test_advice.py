@@ -453,8 +453,9 @@ def test_answers_cut_off_by_a_server_that_went_on_listening_are_not_blamed_on_a_
     lost = lose(story, Cause.STOPPED_IN_HAND, "rs1", 20.0, took_s=2.5)
     (text,) = texts(story, lost, CONFIG, deploy("rs1", 10.0, 50.0))
     assert "while it listened and the command ran for rs1. Let its old workers finish" in text
+    assert text.endswith("give them more than 2.5 s. If none ended, look in rs1's own log")
     (text,) = texts(story, lost)
-    assert text.endswith("no command ran. Look in rs1's own log for a worker that ended")
+    assert text.endswith("no command ran. Look in rs1's own log for a worker that ended, or for an error")
 
 
 # The network, the kernel, the box
@@ -470,8 +471,10 @@ def test_filter_is_not_to_touch_clients_and_at_l4_only_the_boxs_checks() -> None
     lost = lose(story := Story(), Cause.FILTERED, "rs1", 20.0, 21.0)
     (text,) = texts(story, lost)
     assert text.startswith(
-        "rs1's own packet filter refused or dropped 2 requests. Make the health check fail"
+        "rs1's own packet filter refused or dropped 2 requests, or their answers. Make the health check fail"
     )
+    (text,) = texts(story, lost[:1])
+    assert text.startswith("rs1's own packet filter refused or dropped 1 request, or its answer. ")
     (text,) = texts(story, lost, lab(kind="l4"))
     assert "Filter only the box's checks, wait 20 s or until the box says FAILED" in text
 
@@ -482,9 +485,20 @@ def test_dscp_rule_is_to_be_kept() -> None:
     assert "do not flush the whole ruleset" in text
 
 
+def test_server_whose_route_goes_is_to_be_stopped_before_and_nothing_is_said_of_what_arrived() -> None:
+    story = Story()
+    story.loses("rs1", Fact.ROUTE, 19.0, 22.0)
+    routeless, later = texts(story, lose(story, Cause.UNREACHABLE, "rs1", 20.0, 25.0))
+    assert routeless == (
+        "The box forwarded 1 request to rs1, which had no route to the clients. Before the route goes, wait "
+        "until the box says FAILED and stop the web server"
+    )
+    assert later.startswith("The box forwarded 1 request to rs1, and nothing came back in time.")
+
+
 def test_server_that_leaves_the_network_is_to_be_stopped_before() -> None:
     (text,) = texts(story := Story(), lose(story, Cause.UNREACHABLE, "rs1", 20.0))
-    assert text.startswith("The box forwarded 1 request to rs1, where nothing arrived in time.")
+    assert text.startswith("The box forwarded 1 request to rs1, and nothing came back in time.")
     assert "wait until the box says FAILED and stop the web server" in text
 
 
@@ -619,7 +633,7 @@ def test_server_that_came_back_by_listening_is_told_to_fail_its_check_until_it_i
     story.loses("rs1", Fact.LISTENING, 20.0, 25.0)
     (text,) = texts(story, lose(story, Cause.SERVER_HUNG, "rs1", 27.0, took_s=4.0))
     assert text == (
-        "rs1, in service, took 1 request and did not answer within 4.0 s, until 2.0 s after it came back. "
+        "rs1, in service, did not answer 1 request within 4.0 s, until 2.0 s after it came back. "
         "Make its health check fail until it answers as it should"
     )
 
