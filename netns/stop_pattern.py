@@ -18,7 +18,8 @@ from netns.recording import Outcome, Request
 from netns.wire import SYN, Segment, port
 
 UNDECIDED_S: Final = 0.2
-"""Real seconds before the end of looking in which a request that came may yet be answered: it is left out."""
+"""Real seconds before the end of looking in which a request that came may yet be answered. Such a request is
+left out, and an answered one too: the next server may have answered it. One that the server ended counts."""
 
 IDLE_S: Final = 0.05
 """Real seconds without payload after which an end is not the end of an answer."""
@@ -166,12 +167,14 @@ def stop_pattern(
     taken = {flow for flow in had if flow.port in spanning or _is_under_way(flow, told)}
     idle = [flow for flow in had if flow not in taken]
     decided = until - UNDECIDED_S * speed
-    later = [(flow, asked) for flow in had for asked in flow.asked if told < asked.arrived <= decided]
-    new = [
-        (flow, flow.asked[0] if flow.asked else _Asked(flow.began))
-        for flow in flows
-        if told < flow.began <= decided
-    ]
+
+    def counts(flow: _Flow, asked: _Asked, came: float) -> bool:
+        ended = _fate(flow, asked) not in (_Fate.FINISHED, _Fate.HANGING)
+        return told < came and (came <= decided or ended)
+
+    later = [(flow, asked) for flow in had for asked in flow.asked if counts(flow, asked, asked.arrived)]
+    opened = [(flow, flow.asked[0] if flow.asked else _Asked(flow.began)) for flow in flows]
+    new = [(flow, asked) for flow, asked in opened if counts(flow, asked, flow.began)]
 
     def after(moment: float | None) -> float | None:
         return None if moment is None or moment > until else max(0.0, moment - told) / speed
@@ -227,6 +230,9 @@ def _flows(captured: Iterable[Segment], until: float) -> list[_Flow]:
                 flow = _Flow(port(segment.source), segment.time, segment.seq)
                 current[segment.source] = flow
                 found.append(flow)
+            elif not flow.accepted:
+                # The client's RST answered the ACK of an older connection from its port (RFC 9293 §3.10.7.3).
+                flow.client_ended = inf
             continue
         from_client = flow is not None
         flow = flow or current.get(segment.destination)

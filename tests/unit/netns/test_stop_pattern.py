@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import count
 
+import pytest
+
 from netns.recording import Outcome, Request
 from netns.stop_pattern import Ends, Fates, StopPattern, first_sign, stop_pattern
 from netns.stop_words import in_words
@@ -262,6 +264,54 @@ def test_what_comes_in_the_last_moment_may_yet_be_answered_and_is_left_out() -> 
     assert (found.later, found.new) == (NONE, NONE)
 
 
+@pytest.mark.parametrize("speed", [1.0, 10.0])
+@pytest.mark.parametrize(("real_s", "hanging"), [(0.19, 0), (0.21, 1)])
+def test_last_moment_is_the_last_fifth_of_a_real_second(real_s: float, hanging: int, speed: float) -> None:
+    wire = Wire()
+    wire.kept_alive(1)
+    wire.asks(60 - real_s * speed, 1)
+    wire.opens(60 - real_s * speed, 2)
+    found = pattern(wire, speed=speed)
+    assert (found.later.total, found.later.hanging) == (hanging, hanging)
+    assert (found.new.total, found.new.hanging) == (hanging, hanging)
+
+
+def test_connection_that_is_refused_or_closed_in_the_last_moment_counts() -> None:
+    wire = Wire()
+    wire.kept_alive(1)
+    wire.asks(59.9, 1)
+    wire.server(59.91, 1, FIN | ACK)
+    wire.client(59.95, 2, SYN)
+    wire.server(59.95, 2, RST | ACK)
+    found = pattern(wire)
+    assert found.later == replace(NONE, fin=1)
+    assert found.new == replace(NONE, refused=1)
+    assert found.still_answers is False
+
+
+def test_answer_in_the_last_moment_may_be_the_next_servers_and_is_left_out() -> None:
+    wire = Wire()
+    wire.client(59.0, 1, SYN)
+    wire.server(59.0, 1, RST | ACK)
+    wire.opens(59.99, 2)  # the next server listens, and is seen to 10 ms later
+    wire.asks(59.99, 2)
+    wire.answers(59.995, 2)
+    found = pattern(wire)
+    assert found.new == replace(NONE, refused=1)
+    assert found.still_answers is False
+
+
+def test_refusal_after_the_ack_of_an_older_connection_from_the_same_port_is_a_refusal() -> None:
+    """The ACK draws the client's RST, and its kernel sends the SYN again (RFC 9293 §3.10.7.3)."""
+    wire = Wire()
+    number = wire.client(20.0, 1, SYN)
+    wire.server(20.0, 1, ACK)
+    wire.client(20.001, 1, RST)
+    wire.client(20.014, 1, SYN, seq=number)
+    wire.server(20.014, 1, RST | ACK)
+    assert pattern(wire).new == replace(NONE, refused=1)
+
+
 def test_nothing_after_the_last_moment_that_counts_is_counted() -> None:
     wire = Wire()
     wire.kept_alive(1)
@@ -301,6 +351,19 @@ def test_first_sign_of_a_stop_is_the_first_end_put_to_an_idle_connection_else_th
     wire.server(10.5, 4, FIN | ACK)
     assert first_sign(wire.seen, 12.0, since=8.0, speed=1) == 10.5
     assert first_sign(wire.seen, 10.4, since=8.0, speed=1) == 10.4
+
+
+@pytest.mark.parametrize("speed", [1.0, 10.0])
+@pytest.mark.parametrize(("idle_s", "sign"), [(0.045, 12.0), (0.055, 9.0)])
+def test_end_of_a_connection_without_payload_for_50_ms_is_not_the_end_of_an_answer(
+    idle_s: float, sign: float, speed: float
+) -> None:
+    wire = Wire()
+    wire.opens(1.0, 1)
+    wire.asks(1.5, 1)
+    wire.answers(9.0 - idle_s * speed, 1)
+    wire.server(9.0, 1, FIN | ACK)
+    assert first_sign(wire.seen, 12.0, since=8.0, speed=speed) == sign
 
 
 # In words
