@@ -436,6 +436,38 @@ def test_slow_answer_is_where_its_time_went(answered: float, client: float, caus
     assert (found.cause, found.lost) == (cause, False)
 
 
+@pytest.mark.parametrize("speed", [1.0, 10.0])
+@pytest.mark.parametrize(("real_s", "slow"), [(0.45, False), (0.55, True)])
+def test_answer_after_half_a_real_second_is_slow(real_s: float, slow: bool, speed: float) -> None:
+    story = Story(speed=speed)
+    ended = 10.0 + real_s * speed
+    story.connection(40001, "rs1").open(10).ask(10.01, "curl-1.1").answer(ended - 0.01)
+    story.request("curl-1.1", 10.0, ended, Outcome.OK, status=200)
+    assert [one.cause for one in story.explained()] == [Cause.SERVER_SLOW] * slow
+
+
+@pytest.mark.parametrize("speed", [1.0, 10.0])
+@pytest.mark.parametrize(("real_s", "cause"), [(0.045, Cause.CLOSED_UNDER_WAY), (0.055, Cause.STUCK_SESSION)])
+def test_client_has_50_ms_to_see_that_its_connection_was_closed(
+    real_s: float, cause: Cause, speed: float
+) -> None:
+    story = Story(speed=speed)
+    story.loses("rs2", Fact.LISTENING, 20)
+    at = 20.0 + HOP + real_s * speed
+    story.connection(40001, "rs2").used(5).fin(20.0).ask(at, "node-1.9").rst(at + 0.004)
+    story.request("node-1.9", at, at + 0.01, Outcome.RESET, reused=True)
+    assert only(story).cause is cause
+
+
+@pytest.mark.parametrize(("after", "words"), [(0.004, "just after"), (0.006, "0.01 s after")])
+def test_less_than_5_ms_is_told_as_no_time(after: float, words: str) -> None:
+    story = Story()
+    at = 20.0 + 3 * HOP + after
+    story.connection(40001, "rs2").used(5).ask(20.0, "node-1.9").fin(at)
+    story.request("node-1.9", 20.0, at + 0.01, Outcome.CLOSED, reused=True)
+    assert f"{words} the request had arrived" in only(story).text
+
+
 def test_slow_answer_after_a_retransmitted_syn_is_the_reason_for_that() -> None:
     story = Story()
     story.loses("rs2", Fact.VIP, 20, 25.5)
