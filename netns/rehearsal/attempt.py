@@ -63,6 +63,7 @@ class Attempt:
     """When that reached the client."""
     read: bool
     """It was a FIN that acknowledged the request: the server's process had read that. Linux sends a RST where
-    a process closes a socket with unread data."""
+    a process closes a socket with unread data. Apache shuts its sending side down first: its FIN may also
+    acknowledge an unread request that came microseconds before."""
     until: float
     """When the client gave up: its own FIN or RST, or its word; infinity where neither is known."""
