@@ -21,15 +21,18 @@ HOLD_S = 3
 """Longer than the clients wait for an answer (netns/clients/order.py: MAX_TIME_S)."""
 
 FILTER = f"""
-rule="INPUT -p tcp --dport 80 ! -s $L4LAB_BOX -j {{verdict}}"
+rule="{{match}} -j {{verdict}}"
 $L4LAB_EXEC iptables -A $rule
 sleep {HOLD_S}
 $L4LAB_EXEC iptables -D $rule
 """
+REQUESTS = "INPUT -p tcp --dport 80 ! -s $L4LAB_BOX"
+ANSWERS = "OUTPUT -p tcp --sport 80 ! -d $L4LAB_BOX"
 SCRIPTS = {
-    "drop": FILTER.format(verdict="DROP"),
-    "reject with icmp": FILTER.format(verdict="REJECT"),
-    "reject with tcp-reset": FILTER.format(verdict="REJECT --reject-with tcp-reset"),
+    "drop the answers": FILTER.format(match=ANSWERS, verdict="DROP"),
+    "drop": FILTER.format(match=REQUESTS, verdict="DROP"),
+    "reject with icmp": FILTER.format(match=REQUESTS, verdict="REJECT"),
+    "reject with tcp-reset": FILTER.format(match=REQUESTS, verdict="REJECT --reject-with tcp-reset"),
     "flush ruleset": f"""
 rules="$($L4LAB_EXEC nft list ruleset)"
 $L4LAB_EXEC nft flush ruleset
@@ -49,6 +52,7 @@ kill -CONT $workers
 """,
 }
 CAUSES = {
+    "drop the answers": "filtered",
     "drop": "filtered",
     "reject with icmp": "filtered",
     "reject with tcp-reset": "filtered",
