@@ -335,9 +335,11 @@ def _error(request: Request, attempt: Attempt, history: History) -> tuple[Cause,
         return Cause.SERVER_ERROR, answer
     if out is not None:
         answer = f"{answer}: it was being taken out {_since(out, attempt.sent, history)}"
-    if attempt.new and bound:
-        return Cause.HEALTH_WINDOW, answer + _window(attempt, history)
-    return Cause.STUCK_SESSION, answer
+    if not attempt.new:
+        return Cause.STUCK_SESSION, answer
+    if out is None:  # the box took it for one in service, whatever it said a moment later
+        return Cause.SERVER_ERROR, answer
+    return Cause.HEALTH_WINDOW, answer + _window(attempt, history)
 
 
 def _slow(request: Request, attempt: Attempt, history: History) -> tuple[Cause, str]:

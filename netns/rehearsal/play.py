@@ -46,6 +46,9 @@ POLL_S = 0.02
 BACK_S: Final = 60.0
 """Box seconds, beyond the health check's own, that servers get to be back and clients to settle."""
 
+BOX_STOP_S: Final = 5.0
+"""Real seconds in which a box that stops has ended, once its API is gone."""
+
 PR_SET_CHILD_SUBREAPER: Final = 36
 """prctl(2): what descendants leave behind becomes a child of this process, and not of init."""
 
@@ -122,7 +125,7 @@ class _Playing:
                 if not self._ill:
                     self._deploy_all(controls)
             except (LabError, BoxError):
-                if self._box and self._lab.running("box")[:1] == self._box:
+                if not self._box_has_ended():
                     raise
                 self._box_ended = self._run.now()
                 self._run.tell("the box's daemon has ended: the rehearsal ends here", self._box_ended)
@@ -130,6 +133,15 @@ class _Playing:
             self._broken = "The process that delays the clients' packets ended during the run"
         self._loop_after = self._loop()
         self._cpu_after = observe.cpu_waited_s()
+
+    def _box_has_ended(self) -> bool:
+        """Whether the daemon that the run began with is gone, or goes now: its API ends before it does."""
+        deadline = time.monotonic() + BOX_STOP_S
+        while self._box and self._lab.running("box")[:1] == self._box:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)
+        return True
 
     def end(self) -> None:
         """Look once more at the connections before the clients are told to stop.

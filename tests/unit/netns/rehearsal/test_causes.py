@@ -380,6 +380,17 @@ def test_each_refused_connection_is_one_requests_only() -> None:
     assert [round(one.at, 2) for one in story.explained()] == [25.0, 25.02, 25.04]
 
 
+def test_error_over_a_new_connection_is_no_stuck_session() -> None:
+    """The box says FAILED between the SYN and the answer."""
+    story = Story()
+    story.fails("rs2", 27.01, until=50)
+    story.connection(40001, "rs2").open(27.0).ask(27.02, "curl-new-1.3").answer(
+        27.03, b"HTTP/1.1 404 Gone\r\n\r\n"
+    )
+    story.request("curl-new-1.3", 26.99, 27.04, Outcome.HTTP_ERROR, status=404)
+    assert only(story).cause is Cause.SERVER_ERROR
+
+
 def test_server_without_a_route_to_its_clients_is_off_the_network() -> None:
     story = Story()
     story.loses("rs2", Fact.ROUTE, 20, 40)
