@@ -203,7 +203,7 @@ class Lab:
         return self._roles.start("box", start, lambda _: box.listening(self.name))
 
     def running(self, role: str) -> list[int]:
-        """The pids of "box" or of "web NAME" that are alive, the main process first."""
+        """The pids of "box", "delay" or "web NAME" that are alive, the main process first."""
         return self._roles.running(role)
 
     def left_behind(self) -> list[int]:

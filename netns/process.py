@@ -2,6 +2,9 @@
 
 A started process leads a session of its own inside a namespace. It and its descendants are known by that
 session, by the namespace, and by the leader's start time (proc(5), /proc/PID/stat field 22).
+
+It also has a UTS namespace of its own (uts_namespaces(7)). Descendants that have left the session, as daemons
+do, are known by that: they keep it, whereas they may overwrite their environment, as nginx does.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ class Process:
     """Inode number of its network namespace; ANYWHERE when it may be in any."""
     log: str
     """The file that its stdout and stderr go to."""
+    uts: int = 0
+    """Inode number of the UTS namespace that is its own and its descendants'; 0 when it has none."""
 
 
 Record = Callable[[Process], None]
@@ -60,7 +65,7 @@ def spawn(
     """
     gate = ["sh", "-c", _GATE, str(log), *argv]
     with subprocess.Popen(
-        ["setsid", "--fork", *namespace.command(where, gate)],
+        ["setsid", "--fork", "unshare", "--uts", "--", *namespace.command(where, gate)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd="/",
@@ -73,10 +78,10 @@ def spawn(
             raise LabError(f"can't start a process in the namespace {where!r}")
         pid = int(said)
         stat = _stat(pid)
-        inode = namespace.identity(where)
-        if stat is None or inode is None:
+        inode, uts = namespace.identity(where), _namespace(pid, "uts")
+        if stat is None or inode is None or uts is None:
             raise LabError(f"the process started in the namespace {where!r} is gone")
-        process = Process(pid=pid, started=stat.started, netns=inode, log=str(log))
+        process = Process(pid=pid, started=stat.started, netns=inode, log=str(log), uts=uts)
         record(process)
         starter.stdin.write("go\n")
     return process
@@ -115,10 +120,9 @@ def members(process: Process) -> list[int]:
 
 
 def daemons(process: Process) -> list[int]:
-    """The pids of what `process` has put into the background: in its namespace, in sessions of their own.
+    """The pids of what `process` has put into the background: its descendants that have left its session.
 
-    Ask once it has ended: all that began there since counts, but for commands of a session elsewhere, which
-    somebody else runs there.
+    Whatever else runs on the node, whoever started it and when, is not among them.
     """
     return [
         pid
@@ -127,7 +131,7 @@ def daemons(process: Process) -> list[int]:
         and stat.started >= process.started
         and not stat.zombie
         and network(pid) == process.netns
-        and network(stat.session) in (None, process.netns)
+        and _namespace(pid, "uts") == process.uts
     ]
 
 
@@ -293,7 +297,12 @@ def _open_files(pid: int) -> set[str]:
 
 def network(pid: int) -> int | None:
     """The inode number of its network namespace; None when it is gone."""
+    return _namespace(pid, "net")
+
+
+def _namespace(pid: int, kind: str) -> int | None:
+    """The inode number of its namespace of that kind, as in /proc/PID/ns; None when it is gone."""
     try:
-        return os.stat(f"/proc/{pid}/ns/net").st_ino
+        return os.stat(f"/proc/{pid}/ns/{kind}").st_ino
     except OSError:
         return None

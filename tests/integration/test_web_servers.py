@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -377,6 +379,40 @@ def test_command_that_a_shell_puts_into_the_background_fails_up(own_lab: Path) -
     with pytest.raises(LabError, match=r"command went into the background.*which the lab has killed"):
         lifecycle.up(load(own_lab))
     assert state.read(OWN) is None
+
+
+def test_daemon_that_has_overwritten_its_environment_is_ended_too(own_lab: Path) -> None:
+    settings = own_lab.parent / "nginx.conf"
+    settings.write_text("pid nginx.pid; error_log error.log; events {} http { server { listen 80; } }")
+    write_own(own_lab, f"nginx -p {own_lab.parent} -c {settings} -e error.log")
+    with pytest.raises(LabError, match=r"command went into the background.*nginx.*which the lab has killed"):
+        lifecycle.up(load(own_lab))
+    assert state.read(OWN) is None
+    assert namespace.identity(f"{OWN}-mine") is None
+
+
+def test_start_that_fails_leaves_alone_what_somebody_else_runs_on_the_node_meanwhile(own_lab: Path) -> None:
+    app, go = own_lab.parent / "app.py", own_lab.parent / "go"
+    app.write_text(LISTENER.format(then=""))
+    write_own(own_lab, "python3 app.py {port}")
+    made = lifecycle.up(load(own_lab), wait=False)
+    assert made.stop("mine")
+    wait = f"import os, time\nwhile not os.path.exists('{go}'): time.sleep(0.01)\n"
+    app.write_text(wait + DAEMON + LISTENER.format(then=""))
+    with ThreadPoolExecutor() as pool:
+        start = pool.submit(made.start, "mine")
+        eventually(lambda: made.running("web mine"), "the command runs")
+        with made.popen("mine", ["sleep", "60"], start_new_session=True) as child:
+            made.run("mine", ["setsid", "--fork", "sleep", "60"], capture_output=False)
+            go.touch()
+            with pytest.raises(LabError, match=r"into the background.* left python3 \(pid \d+\), which"):
+                start.result(30)
+            assert child.poll() is None
+            inode = namespace.identity(f"{OWN}-mine")
+            left = [pid for pid, name in process.in_namespace(inode or 0) if name == "sleep"]
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+            assert len(left) == 2
 
 
 def test_start_fails_and_names_the_process_that_has_the_port(own_lab: Path) -> None:
