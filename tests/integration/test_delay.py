@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from scapy.layers.inet import TCP
 
-from netns import delay, lifecycle, state
+from netns import delay, lifecycle, process, state
 from netns.lab import Lab
 from netns.status import look
 from tests.integration.conftest import NAME, VIP, MakeLab, alive_in, eventually, timed_packets
@@ -164,6 +164,14 @@ def test_status_names_the_delay_and_says_when_it_is_dead_and_down_removes_it(mak
     assert problem.startswith("delay is dead")
     lifecycle.down(NAME)
     assert alive_in(router) == []
+
+
+def test_delays_process_is_a_running_part_of_the_lab_until_it_dies(make_lab: MakeLab) -> None:
+    lab = make_lab(lab={"delay_ms": 20})
+    (pid,) = lab.running("delay")
+    assert process.network(pid) == os.stat(f"/run/netns/{NAME}-router").st_ino
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: lab.running("delay") == [], "the delay's process is dead")
 
 
 def test_down_ends_the_delays_process(make_lab: MakeLab) -> None:
