@@ -9,7 +9,6 @@ import socket
 import struct
 import termios
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -172,6 +171,19 @@ async def checked(request: probe.Request) -> ProbeResult:
     return result
 
 
+async def watched(request: probe.Request, left_or_reading: threading.Event) -> ProbeResult:
+    """The result of a check; the event is set once the check has reported and waits, or has closed.
+
+    A check that does not read on closes in the step in which it reports: before this coroutine's next one.
+    """
+    result: asyncio.Future[ProbeResult] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(probe.check(request, result.set_result))
+    await result
+    left_or_reading.set()
+    await task
+    return result.result()
+
+
 def check(lab: Lab, request: probe.Request) -> ProbeResult:
     with inside(lab.box):
         return asyncio.run(checked(request))
@@ -299,18 +311,17 @@ def test_a_page_of_300_kb_ends_without_a_reset(lab: Lab) -> None:
 
 
 def test_a_body_that_comes_after_its_status_ends_without_a_reset(lab: Lab) -> None:
-    decided = threading.Event()
+    left_or_reading = threading.Event()
 
     def answer_in_two_parts(connection: socket.socket) -> None:
         connection.recv(4096)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
-        assert decided.wait(20)
-        time.sleep(0.2)  # a check that does not read on has left by now
+        assert left_or_reading.wait(20)
         connection.sendall(b"ok")
         delivered(connection)
 
     with tcp_server(lab.server, answer_in_two_parts) as raised, inside(lab.box):
-        asyncio.run(probe.check(THROUGH_DSR, lambda _: decided.set()))
+        assert asyncio.run(watched(THROUGH_DSR, left_or_reading)) == ANSWERED
     assert raised == []
     assert snmp(lab.box, "TcpOutRsts") == 0
 
@@ -343,19 +354,21 @@ def test_a_server_that_never_stops_sending_is_left_after_a_megabyte(lab: Lab) ->
 
 @pytest.mark.parametrize("early", [True, False], ids=["before the check closes", "after that"])
 def test_an_l4_check_of_a_server_that_speaks_first_ends_without_a_reset(lab: Lab, early: bool) -> None:
+    left_or_reading = threading.Event()
+
     def greet(connection: socket.socket) -> None:
         if not early:
             assert connection.recv(4096) == b""
-            time.sleep(0.2)  # a check that does not read on has left by now
+            assert left_or_reading.wait(20)
         connection.sendall(b"220 mail.example.com ESMTP\r\n" * 100)
         if early:
             assert connection.recv(4096) == b""
         connection.sendall(b"221 bye\r\n")
         delivered(connection)
 
-    with tcp_server(lab.server, greet) as raised:
-        request = replace(THROUGH_DSR, kind="l4")
-        assert check(lab, request) == ProbeResult(Outcome.SUCCESS, "connected")
+    with tcp_server(lab.server, greet) as raised, inside(lab.box):
+        result = asyncio.run(watched(replace(THROUGH_DSR, kind="l4"), left_or_reading))
+        assert result == ProbeResult(Outcome.SUCCESS, "connected")
     assert raised == []
     assert snmp(lab.box, "TcpOutRsts") == 0
 
