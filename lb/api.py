@@ -222,6 +222,7 @@ async def prometheus(request: Request, host: TheHost) -> Response:
         queue=host.queue(),
         lag=host.heartbeat.reading(),
         checks=checks,
+        checks_not_made=host.checks_not_made,
         resetting={
             (server.service.name, server.name): resetting(server, host.box.failover)
             for server in host.box.fleet.servers.values()

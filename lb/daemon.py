@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
@@ -62,6 +64,7 @@ def run(path: Path) -> int:
         preflight.check(families)
         for warning in config.warnings() + preflight.warnings(families):
             _log.warning(warning)
+        _raise_descriptor_limit()
         with lock.hold(config.name):
             asyncio.run(Daemon(path, config).run())
     except ConfigError as error:
@@ -85,6 +88,10 @@ class Daemon:
         self._clock = Clock(config.speed)
         self._rewriters: dict[int, Rewriter] = {}
         self._probing: set[asyncio.Task[None]] = set()
+        self._reading_on = probe.ReadingOn()
+        self.checks_not_made: Counter[str] = Counter()
+        self._shortage: str | None = None
+        """Why the newest check was not made; None if it was."""
         self._changes: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()
         self._rules_are_new = True
@@ -278,16 +285,36 @@ class Daemon:
                     reason=event.reason,
                 )
         for check in box.take_probes(self.now()):
+            self._reading_on.end(check.server)
             task = self._loop.create_task(self._check(check, self._request(box.fleet.servers[check.server])))
             self._probing.add(task)
             task.add_done_callback(self._probing.discard)
 
     async def _check(self, check: Probe, request: probe.Request) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in a task
+
         def report(result: ProbeResult) -> None:
+            self._reading_on.begin(check.server, task)
+            self._note_shortage(None)
             self.box.handle_probe(self.now(), check, result)
             self.settle()
 
-        await probe.check(request, report)
+        try:
+            await probe.check(request, report)
+        except probe.NotMade as error:
+            self.checks_not_made[str(error)] += 1
+            self._note_shortage(str(error))
+
+    def _note_shortage(self, error: str | None) -> None:
+        """Log that checks are not made any more, or are made again; `error` is an errno(3) name."""
+        if error == self._shortage:
+            return
+        self._shortage = error
+        if error is None:
+            _log.info("health checks are made again")
+        else:
+            _log.error("health checks are not made: the box is short of its own means", error=error)
 
     def queue(self) -> QueueStatistics:
         """What the kernel says of the queue, and what became of the packets injected."""
@@ -345,6 +372,12 @@ class Daemon:
             host=check.host or probe.authority(virtual.address, virtual.port),
             timeout_s=self._clock.real(check.timeout_s),
         )
+
+
+def _raise_descriptor_limit() -> None:
+    """Take all the descriptors that this process may have: each check and API client needs one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class _ApiServer(uvicorn.Server):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Query, Request
@@ -24,6 +25,8 @@ class Host(Protocol):
     name: str
     speed: float
     configuration: BoxConfig
+    checks_not_made: Counter[str]
+    """Health checks that the box could not make, by the error's name, as in errno(3)."""
 
     def now(self) -> float:
         """Box seconds."""

@@ -59,14 +59,16 @@ class QueueStatistics:
 class Readings:
     """What one scrape looks at.
 
-    `checks`: health checks ended, by virtual server, server and outcome. `resetting`: sessions that are still
-    to be reset, by virtual server and server.
+    `checks`: health checks ended, by virtual server, server and outcome. `checks_not_made`: those that the
+    box could not make, by the error's name, as in errno(3). `resetting`: sessions that are still to be reset,
+    by virtual server and server.
     """
 
     box: Box
     queue: QueueStatistics
     lag: LoopLag
     checks: Mapping[tuple[str, str, str], int]
+    checks_not_made: Mapping[str, int]
     resetting: Mapping[tuple[str, str], int]
     speed: float
     started: float
@@ -164,7 +166,12 @@ def _servers(readings: Readings) -> Iterator[Metric]:
             state.add_metric((*names, each.value), server.state is each)
         for outcome in Outcome:
             checks.add_metric((*names, outcome.value), readings.checks.get((*names, outcome.value), 0))
-    yield from (sessions, resetting, flows, bound, state, checks)
+    not_made = Counter(
+        "l4box_health_checks_not_made", "Health checks that the box could not make.", labels=("error",)
+    )
+    for error, number in sorted(readings.checks_not_made.items()):
+        not_made.add_metric((error,), number)
+    yield from (sessions, resetting, flows, bound, state, checks, not_made)
 
 
 def _queue(queue: QueueStatistics) -> Iterator[Metric]:

@@ -26,6 +26,19 @@ READ_ON_BYTES: Final = 1 << 20
 _CHUNK: Final = 64 * 1024
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 _FIN_ON_CLOSE: Final = struct.pack("ii", 0, 0)
+READ_ON_LIMIT: Final = 256
+"""Checks that may read on at the same time: each has a descriptor of the daemon's, and most a local port."""
+
+_SHORTAGES: Final = frozenset(
+    {
+        errno.EMFILE,  # descriptors of the process
+        errno.ENFILE,  # descriptors of the machine
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.EADDRNOTAVAIL,  # local ports, or the box's own address
+        errno.EPERM,  # the mark without CAP_NET_ADMIN, or a policy of the box's own
+    }
+)
 _REASONS: Final = {
     errno.ECONNREFUSED: "refused",
     errno.ECONNRESET: "reset",
@@ -33,6 +46,10 @@ _REASONS: Final = {
     errno.EHOSTUNREACH: "unreachable",
     errno.ENETUNREACH: "unreachable",
 }
+
+
+class NotMade(Exception):
+    """The box lacks something of its own to make the check: no word about the server. The errno(3) name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +80,17 @@ def authority(address: IPv4Address | IPv6Address, port: int) -> str:
 
 
 async def check(request: Request, report: Callable[[ProbeResult], None]) -> None:
-    """Report how the server answers, then end the connection; raises nothing but CancelledError.
+    """Report how the server answers, then end the connection; raises NotMade and CancelledError only.
 
-    `report` is called once, as soon as the status is known; never when the check is cancelled.
+    `report` is called once, as soon as the status is known; never when the check is not made or cancelled.
 
     The connection ends with a FIN: a service logs a reset as an error, every interval. The kernel sends a
     reset in place of a FIN while bytes are unread, so the check reads on until the service closes, for
     READ_ON_S and READ_ON_BYTES at most. A service that sends more can get a reset.
 
     The side that closes first keeps TIME_WAIT, 60 s a connection: an L7 server that heeds `Connection:
-    close`; the box after an L4 check. Some 470 such checks/s to one VIP use up the box's 28,000 local ports.
+    close`; the box after an L4 check. Some 470 such checks/s to one VIP use up the box's 28,000 local ports;
+    the checks beyond are not made.
 
     A check that times out, or is cancelled before its result, ends with a reset: the kernel does not
     retransmit to a server that is gone.
@@ -89,6 +107,8 @@ async def check(request: Request, report: Callable[[ProbeResult], None]) -> None
             return
         except OSError as error:
             number = error.errno or 0
+            if number in _SHORTAGES:
+                raise NotMade(errno.errorcode[number]) from error
             report(_miss(_REASONS.get(number, os.strerror(number))))
             return
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FIN_ON_CLOSE)
@@ -97,6 +117,38 @@ async def check(request: Request, report: Callable[[ProbeResult], None]) -> None
             if request.kind == "l4":  # the box has asked for nothing: it can close first
                 connection.shutdown(socket.SHUT_WR)
             await _read_on(connection)
+
+
+class ReadingOn:
+    """The checks that have their result and read on: the newest of each server, READ_ON_LIMIT in all.
+
+    A check that is ended here closes its connection at once. That is a FIN, unless bytes are unread.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        """By server id, the oldest first."""
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def begin(self, server: int, task: asyncio.Task[None]) -> None:
+        """Note that `task`, the check of that server, reads on; the oldest ends when they are too many."""
+        self.end(server)
+        if len(self._tasks) == READ_ON_LIMIT:
+            self.end(next(iter(self._tasks)))
+        self._tasks[server] = task
+        task.add_done_callback(lambda _: self._forget(server, task))
+
+    def end(self, server: int) -> None:
+        """End the check of that server that reads on, if there is one."""
+        task = self._tasks.pop(server, None)
+        if task is not None:
+            task.cancel()
+
+    def _forget(self, server: int, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(server) is task:
+            del self._tasks[server]
 
 
 async def _ask(connection: socket.socket, request: Request) -> ProbeResult:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from netns.lab import Lab
 from netns.web import SYSTEM_PATH
-from tests.integration.conftest import NAME, VIP, MakeLab, eventually, row, wait_for_state
+from tests.integration.conftest import NAME, VIP, MakeLab, events, eventually, row, wait_for_state
 from tests.integration.keepalive import KeepAlive
 
 pytestmark = pytest.mark.integration
@@ -108,6 +112,76 @@ def test_killed_daemon_is_a_dead_box_and_the_next_one_takes_over_its_leftovers(m
     lab.wait_until_bound()
     assert lab.run("client", [*CURL, f"http://{VIP}/"]).returncode == 0
     assert netfilter(lab) == rules
+
+
+def descriptor_limits(lab: Lab) -> tuple[int, int]:
+    """The daemon's soft and hard limit."""
+    return resource.prlimit(lab.running("box")[0], resource.RLIMIT_NOFILE)
+
+
+def test_daemon_takes_all_the_descriptors_that_it_may_have(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    lab.stop_box()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard - 1), hard))
+    try:
+        lab.start_box()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert descriptor_limits(lab) == (hard, hard)
+
+
+def test_daemon_without_a_local_port_for_its_checks_calls_no_server_failed(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    lab.wait_until_bound()
+    ports = "net.ipv4.ip_local_port_range"
+    usual = lab.run("box", ["sysctl", "-n", ports], check=True).stdout.strip()
+
+    def not_made() -> int:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(lab.box.path))) as api:
+            text = api.get("http://box/metrics").text
+        found = re.search(r'health_checks_not_made_total{error="EADDRNOTAVAIL"} (\d+)', text)
+        return int(found[1]) if found is not None else 0
+
+    assert not_made() == 0
+    with lab.inside("box", socket.socket) as holder:
+        holder.bind(("", 40000))
+        before = lab.box.stats()["last_event"]
+        lab.run("box", ["sysctl", "-qw", f"{ports}=40000 40000"], check=True)
+        # A server is FAILED after two misses.
+        eventually(lambda: not_made() >= 3 * len(lab.plan.servers), "three rounds of checks")
+        lab.run("box", ["sysctl", "-qw", f"{ports}={usual}"], check=True)
+        eventually(lambda: "checks are made again" in lab.box_log.read_text(), "the log says so")
+    assert lab.box_log.read_text().count("health checks are not made") == 1
+    assert [event for event in events(lab, "server_state") if event["id"] > before] == []
+    assert [event for event in events(lab, "probe", outcome="miss") if event["id"] > before] == []
+
+
+NEVER_CLOSES = """
+import socket, sys
+listener = socket.create_server(("", int(sys.argv[1])))
+held = []
+while True:
+    held.append(listener.accept()[0])
+    held[-1].recv(4096)
+    held[-1].sendall(b"HTTP/1.1 200 OK\\r\\n\\r\\n")
+"""
+
+
+def test_checks_of_a_server_that_never_closes_hold_one_connection(make_lab: MakeLab, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(NEVER_CLOSES)
+    command = f"{sys.executable} {tmp_path}/app.py {{port}}"
+    lab = make_lab(lab={"server": [{"name": "rs1", "command": command}]})
+    held = set()
+
+    def eight_checks() -> bool:
+        connections = lab.run("box", ["ss", "-Htn", "state", "established"], check=True).stdout
+        held.add(len(connections.splitlines()))
+        return len(events(lab, "probe", server="rs1", outcome="success")) >= 8
+
+    # Four checks are made while the first may read on.
+    eventually(eight_checks, "eight checks")
+    assert max(held) <= 2  # one reads on, one is being made
 
 
 def test_second_daemon_of_the_same_name_is_refused_and_the_first_one_serves_on(make_lab: MakeLab) -> None:

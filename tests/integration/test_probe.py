@@ -413,6 +413,17 @@ def test_no_route_is_unreachable(lab: Lab) -> None:
     assert check(lab, THROUGH_DSR) == ProbeResult(Outcome.MISS, "unreachable")
 
 
+def test_a_check_for_which_there_is_no_local_port_is_not_made_and_is_no_miss(lab: Lab) -> None:
+    execute(lab.box, "sysctl -qw 'net.ipv4.ip_local_port_range=40000 40000'")
+    with (
+        web_server(lab.server),
+        inside(lab.box),
+        socket.create_connection((str(REAL), 80)),
+        pytest.raises(probe.NotMade, match=r"^EADDRNOTAVAIL$"),
+    ):
+        asyncio.run(checked(DIRECT))
+
+
 def test_a_cancelled_check_ends_at_once_and_leaves_no_connection(lab: Lab) -> None:
     async def cancel_when_connected() -> None:
         task = asyncio.create_task(checked(replace(THROUGH_DSR, timeout_s=60.0)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_address
@@ -74,6 +75,7 @@ class FakeHost:
         self.name = "l4box"
         self.speed = 1.0
         self.statistics = QueueStatistics()
+        self.checks_not_made: Counter[str] = Counter()
         self.journal = Journal(keep)
         self.heartbeat = Heartbeat()
         self.box = Box(session_limit=session_limit)

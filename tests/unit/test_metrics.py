@@ -126,6 +126,11 @@ def test_health_checks_are_counted_by_outcome(host: FakeHost) -> None:
     assert value(host, "l4box_health_checks_total", **labels, outcome="miss") == 0
 
 
+def test_health_checks_that_could_not_be_made_are_counted_by_error(host: FakeHost) -> None:
+    host.checks_not_made["EMFILE"] += 2
+    assert value(host, "l4box_health_checks_not_made_total", error="EMFILE") == 2
+
+
 def test_the_queue_and_what_was_injected(host: FakeHost) -> None:
     host.statistics = QueueStatistics(
         waiting=1,
@@ -180,6 +185,7 @@ def test_a_server_that_was_removed_has_no_series_any_more(host: FakeHost) -> Non
 
 def test_every_metric_is_documented_and_every_documented_metric_is_there(host: FakeHost) -> None:
     host.statistics = QueueStatistics(injection_failures={"EPERM": 1})
+    host.checks_not_made["EMFILE"] += 1
     documented = {
         line.split("`")[1] for line in DOCUMENTATION.read_text().splitlines() if line.startswith("| `l4box_")
     }
