@@ -119,12 +119,32 @@ def members(process: Process) -> list[int]:
     )
 
 
-def daemons(process: Process) -> list[int]:
-    """The pids of what `process` has put into the background: its descendants that have left its session.
+def remains(process: Process) -> list[int]:
+    """The pids of what `process` has left once its first process has ended, wherever that went.
 
-    Whatever else runs on the node, whoever started it and when, is not among them.
+    Descendants that have left its session, as daemons do, are among them. Whatever else runs on the node is
+    not, whoever started it.
     """
-    return [
+    # A look at /proc misses a child that is made after the listing and whose parent ends before its turn.
+    return _remains(process) or _remains(process)
+
+
+def kill_remains(process: Process, timeout_s: float) -> bool:
+    """Kill what `process` has left; whether all of it ends within `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while found := remains(process):
+        if time.monotonic() > deadline:
+            return False
+        for pid in found:
+            with suppress(ProcessLookupError), _held(pid) as handle:
+                if pid in _remains(process):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+        _wait_for_an_end(found, POLL_S)
+    return True
+
+
+def _remains(process: Process) -> list[int]:
+    daemons = [
         pid
         for pid, stat in _all()
         if stat.session != process.pid
@@ -133,20 +153,7 @@ def daemons(process: Process) -> list[int]:
         and network(pid) == process.netns
         and _namespace(pid, "uts") == process.uts
     ]
-
-
-def kill_daemons(process: Process, timeout_s: float) -> bool:
-    """Kill what `process` has put into the background; whether all of it ends within `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while found := daemons(process):
-        if time.monotonic() > deadline:
-            return False
-        for pid in found:
-            with suppress(ProcessLookupError), _held(pid) as handle:
-                if pid in daemons(process):
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
-        _wait_for_an_end(found, POLL_S)
-    return True
+    return [*members(process), *daemons]
 
 
 def name(pid: int) -> str:

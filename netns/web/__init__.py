@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from signal import SIGKILL
 from typing import Final
 
 import lb
@@ -122,15 +121,13 @@ def serves(web: Web, where: str, started: Process) -> bool:
 
 def require_foreground(web: Web, started: Process) -> None:
     """LabError when the first process of `started` has ended. What it has put into the background dies."""
-    alive = process.members(started)
-    if started.pid in alive:
+    if started.pid in process.members(started):
         return
-    left = [*alive, *process.daemons(started)]
+    left = process.remains(started)
     if not left:
         raise LabError(f"{web.server}: {web.kind.name} ended at once; {_said(web)}")
     names = ", ".join(f"{process.name(pid)} (pid {pid})" for pid in left)
-    process.send(started, SIGKILL, to_all=True)
-    ended = process.wait(started, KILL_S) and process.kill_daemons(started, KILL_S)
+    ended = process.kill_remains(started, KILL_S)
     raise LabError(
         f"{web.server}: {web.kind.name} went into the background: its first process ended and left {names}, "
         f"{'which the lab has killed' if ended else 'which does not end by SIGKILL'}. "

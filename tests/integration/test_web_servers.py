@@ -402,8 +402,8 @@ def test_start_that_fails_leaves_alone_what_somebody_else_runs_on_the_node_meanw
     with ThreadPoolExecutor() as pool:
         start = pool.submit(made.start, "mine")
         eventually(lambda: made.running("web mine"), "the command runs")
-        with made.popen("mine", ["sleep", "60"], start_new_session=True) as child:
-            made.run("mine", ["setsid", "--fork", "sleep", "60"], capture_output=False)
+        with made.popen("mine", ["sleep", "30"], start_new_session=True) as child:
+            made.run("mine", ["setsid", "--fork", "sleep", "30"], capture_output=False)
             go.touch()
             with pytest.raises(LabError, match=r"into the background.* left python3 \(pid \d+\), which"):
                 start.result(30)

@@ -59,3 +59,11 @@ def test_last_lines_of_a_log_that_is_not_there_are_none(tmp_path: Path) -> None:
 def test_last_lines_are_the_end_of_the_log(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("one\ntwo\nthree\n")
     assert process.last_lines(tmp_path / "log", count=2) == "two\nthree"
+
+
+def test_child_that_one_look_has_missed_is_among_the_remains(
+    sleeper: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([[], [7]])
+    monkeypatch.setattr(process, "_remains", lambda _: next(looks))
+    assert process.remains(sleeper) == [7]
