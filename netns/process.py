@@ -120,7 +120,7 @@ def members(process: Process) -> list[int]:
 
 
 def remains(process: Process) -> list[int]:
-    """The pids of what `process` has left once its first process has ended, wherever that went.
+    """The pids of what is alive of `process`, or of what it has left, wherever that went.
 
     Descendants that have left its session, as daemons do, are among them. Whatever else runs on the node is
     not, whoever started it.

@@ -113,10 +113,13 @@ def start(web: Web, where: str, record: Record) -> Process:
 
 
 def serves(web: Web, where: str, started: Process) -> bool:
-    """Whether a process of `started` listens on each of the web server's ports."""
+    """Whether a process of `started` listens on each of the web server's ports.
+
+    A daemon of its own that a first process in the foreground watches over is one of them.
+    """
     listening = namespace.inside(where, _sockets)
-    members = process.members(started)
-    return all(process.holders(listening.get(port, ()), members) for port in web.ports)
+    family = process.remains(started)
+    return all(process.holders(listening.get(port, ()), family) for port in web.ports)
 
 
 def require_foreground(web: Web, started: Process) -> None:

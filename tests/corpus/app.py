@@ -3,7 +3,7 @@
 | variable | |
 | --- | --- |
 | `START_S` | seconds from its start until it listens |
-| `WARM_S` | seconds from its start for which it answers pages with 503, and the health check with 200 |
+| `WARM_S` | seconds from its second start on, the first being the lab's, for which it answers pages with 503, and the health check with 200 |
 | `PAGE_S` | seconds that a page takes |
 | `IDLE_S` | seconds after which it closes an idle connection; 3600 by default |
 | `DRAIN_S` | seconds from SIGTERM for which it serves on and answers the health check with 503 |
@@ -34,6 +34,9 @@ def setting(name: str, default: float = 0.0) -> float:
 class App:
     def __init__(self) -> None:
         self.began = time.monotonic()
+        started = ROOT / "started"
+        self.warm_s = setting("WARM_S") if started.exists() else 0.0
+        started.touch()
         self.draining = False
         self.closing = False
         self.in_hand = 0
@@ -45,7 +48,7 @@ class App:
             return 503 if self.draining else 200
         if path != "/":
             return 200 if (ROOT / path.lstrip("/")).is_file() else 404
-        if time.monotonic() - self.began < setting("WARM_S"):
+        if time.monotonic() - self.began < self.warm_s:
             return 503
         chosen = ROOT / "status"
         return int(chosen.read_text()) if chosen.exists() else 200
