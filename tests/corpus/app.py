@@ -3,7 +3,7 @@
 | variable | |
 | --- | --- |
 | `START_S` | seconds from its start until it listens |
-| `WARM_S` | seconds from its second start on, the first being the lab's, for which it answers pages with 503, and the health check with 200 |
+| `WARM_S` | seconds from a start for which its pages are 503 and its health check is 200; never the first |
 | `PAGE_S` | seconds that a page takes |
 | `IDLE_S` | seconds after which it closes an idle connection; 3600 by default |
 | `DRAIN_S` | seconds from SIGTERM for which it serves on and answers the health check with 503 |
