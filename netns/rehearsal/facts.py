@@ -118,6 +118,18 @@ class Facts:
         found = self.last_stop(server, at)
         return found if found is not None and at <= found.ended else None
 
+    def stop_during(self, one: Explained) -> Stopping | None:
+        """The first stop that was under way while the request was. A long one may have begun before it."""
+        until = one.request.ended
+        return next(
+            (
+                stop
+                for stop in self._stops.get(one.server, ())
+                if stop.began <= until and one.at <= stop.ended
+            ),
+            None,
+        )
+
     def last_stop(self, server: str, at: float) -> Stopping | None:
         """The last that began before that time."""
         begun = [one for one in self._stops.get(server, ()) if one.began <= at]
@@ -138,9 +150,13 @@ class Facts:
         return not any(lack.began - slack_s <= at <= lack.ended for lack in lacks)
 
     def command(self, lost: Sequence[Explained]) -> str:
-        """ "the command ran for rs1", where it did each time; "" where it did not."""
+        """ "the command ran for rs1", where it did during each; "" where it did not."""
         running = [
-            {deploy.server for deploy in self._deploys if deploy.began <= one.at <= deploy.ended}
+            {
+                deploy.server
+                for deploy in self._deploys
+                if deploy.began <= one.request.ended and one.at <= deploy.ended
+            }
             for one in lost
         ]
         if not all(running):

@@ -122,7 +122,7 @@ def _unreachable(server: str, lost: Sequence[Explained], facts: Facts) -> Remedy
 
 
 def _unfinished(server: str, lost: Sequence[Explained], facts: Facts) -> Remedy:
-    stop, command, longest = facts.stop(server, lost[0].at), facts.command(lost), facts.real(longest_s(lost))
+    stop, command, longest = facts.stop_during(lost[0]), facts.command(lost), facts.real(longest_s(lost))
     if stop is None and command:
         return Remedy(
             f"{server} closed connections before it answered {_requests(lost)}, while it listened and "
@@ -320,7 +320,7 @@ def _by_stop(one: Explained, facts: Facts) -> Hashable:
 
 
 def _by_stop_and_command(one: Explained, facts: Facts) -> Hashable:
-    return facts.stop(one.server, one.at), facts.command([one])
+    return facts.stop_during(one), facts.command([one])
 
 
 def _by_route(one: Explained, facts: Facts) -> Hashable:

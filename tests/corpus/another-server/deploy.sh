@@ -1,5 +1,5 @@
 #!/bin/sh
 set -eu
-kill -KILL $(ip netns pids "$L4LAB_NAME-rs2")
+l4lab server --name "$L4LAB_NAME" rs2 kill
 sleep 1
 l4lab server rs2 start

@@ -1,5 +1,5 @@
 #!/bin/sh
 set -eu
-kill -KILL $(ip netns pids "$L4LAB_NETNS")
+l4lab server --name "$L4LAB_NAME" "$L4LAB_SERVER" kill
 sleep 1
 "$L4LAB_WEB" start

@@ -1,6 +1,6 @@
 #!/bin/sh
 set -eu
-pids=$(ip netns pids "$L4LAB_NETNS")
+pids=$(pgrep -P "$(cat "$L4LAB_HOME/nginx.pid")") # its workers
 kill -STOP $pids
 sleep 5
 kill -CONT $pids

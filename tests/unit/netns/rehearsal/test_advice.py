@@ -575,6 +575,15 @@ def test_no_server_bound_that_the_events_do_not_show_is_told_without_names() -> 
     assert text.startswith("1 request came while no server of web was bound. Deploy fewer servers at a time")
 
 
+def test_stop_under_a_long_request_is_the_stop_of_its_loss() -> None:
+    """A download that began before the stop, and whose end came long after it."""
+    story = Story()
+    story.loses("rs1", Fact.LISTENING, 25.0, 26.0)
+    lost = lose(story, Cause.STOPPED_IN_HAND, "rs1", 10.0, took_s=30.0, outcome=Outcome.CLOSED)
+    (text,) = texts(story, lost)
+    assert text.startswith("rs1 stopped before it answered 1 request")
+
+
 def test_resets_for_two_reasons_are_two_advices() -> None:
     story = Story()
     for at, reason in ((20.0, "drain_timeout"), (60.0, "port_fail")):
