@@ -58,6 +58,10 @@ class Recorder(Protocol):
     def counted(self) -> Sequence[Counted]:
         """What was seen at each point, once it has ended."""
 
+    @property
+    def finished(self) -> bool:
+        """It has ended without being told: what came later is not in it."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(

@@ -56,6 +56,10 @@ class Taps:
         self._running = 0
         self.recorders = {name: ServerRecorder(directory / f"{name}.pcapng", self) for name in servers}
 
+    @property
+    def finished(self) -> bool:
+        return self._capture.finished
+
     def start(self) -> None:
         """The first of them has started."""
         if self._running == 0:
@@ -84,6 +88,10 @@ class ServerRecorder:
         self.counted: Sequence[Counted] = ()
         """`dropped` is of all servers together: they have one capture."""
         self._taps = taps
+
+    @property
+    def finished(self) -> bool:
+        return self._taps.finished
 
     def __enter__(self) -> Self:
         self._taps.start()

@@ -150,6 +150,8 @@ class _Playing:
         """
         if self._box_ended is not None:
             time.sleep(MAX_TIME_S)
+        if ended := [name for name, capture in self._run.captures.items() if capture.finished]:
+            self._broken = f"The captures at {', '.join(ended)} ended during the run"
         self._closing = closing(self._lab)
         self._played = self._run.now()
 

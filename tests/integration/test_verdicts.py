@@ -257,6 +257,16 @@ def test_a_box_that_had_no_time_makes_the_run_inconclusive_with_the_figures(tmp_
     assert f"a health check began {measured['check_s']:.2f} s late" in result["text"]
 
 
+def test_a_capture_that_the_deploy_has_ended_makes_the_run_inconclusive(tmp_path: Path) -> None:
+    """All that runs in the server's network is killed: a capture of ours is among it."""
+    text = 'kill -KILL $(ip netns pids "$L4LAB_NETNS"); sleep 1; "$L4LAB_WEB" start'
+    code, result, said = rehearse(
+        *FAST, "--servers", "rs1", "--clients", "curl:3", "--", script(tmp_path, text), "{server}", speed=1
+    )
+    assert code == INCONCLUSIVE, said
+    assert "The captures at rs1 ended during the run" in result["text"]
+
+
 # What is not of this run
 
 
