@@ -101,7 +101,7 @@ class Server(Strict):
         default=None, description="where `command` runs; by default where lab.toml is"
     )
     graceful_signal: SignalName | None = Field(
-        default=None, description="has `command` finish what is in hand and end; by default TERM"
+        default=None, description="tells `command` to finish its requests and end; by default TERM"
     )
     abrupt_signal: SignalName | None = Field(
         default=None, description="ends `command` at once; by default KILL, to all of its processes"

@@ -39,7 +39,7 @@ class Kind:
 
     def missing(self) -> str:
         """What to say when it is not installed; "" when it is."""
-        return "" if self.version() else f"{self.name} clients can't be had: {self.fix}"
+        return "" if self.version() else f"{self.name} clients are not installed: {self.fix}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class StopSignal(Enum):
     """How a web server is told to stop."""
 
     GRACEFUL = "graceful"
-    """The kind's own signal for: finish what is in hand, then end."""
+    """The kind's own signal for: finish the requests under way, then end."""
     ABRUPT = "abrupt"
     """The kind's own for: end now."""
     KILL = "kill"

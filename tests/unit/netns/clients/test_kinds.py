@@ -33,7 +33,7 @@ def test_clients_that_make_no_sense_are_refused_with_what_is_allowed(text: str, 
 def test_kind_that_is_not_installed_is_named_with_what_installs_it() -> None:
     absent = replace(KINDS["urllib3"], version=lambda: "")
     assert missing([Wanted(KINDS["idle"], 1), Wanted(absent, 5)]) == {
-        "urllib3": "urllib3 clients can't be had: pip install urllib3"
+        "urllib3": "urllib3 clients are not installed: pip install urllib3"
     }
 
 
