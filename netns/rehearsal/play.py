@@ -210,12 +210,13 @@ class _Playing:
             self._deploy([self._script(server, controls) for server in servers[first : first + step]])
             if not all(deploy.succeeded for deploy in self._deploys):
                 self._touches.look_now(self._run.now())
+                self._not_back = self._left_out()
                 self._say("the command failed: the rehearsal ends here")
                 return
         try:
             self._settle()
         except GaveUp:
-            self._not_back = self._missing()
+            self._not_back = self._left_out() or "The deploy left clients without an answer"
         self._touches.look_now(self._run.now())
         self._left_running = [name for script in self._began for name in script.left_running()]
 
@@ -317,20 +318,17 @@ class _Playing:
         run.note("every server is ACTIVE again", "box")
         run.wait_until_settled(BACK_S)
 
-    def _missing(self) -> str:
-        """Which servers, or else clients, are not as before the deploy."""
+    def _left_out(self) -> str:
+        """Which of the servers to deploy the box does not find ACTIVE now; "" for none."""
         rows = [row for row in self._lab.box.servers() if row["name"] in self._order.servers]
         out = [
             f"{row['name']} {row['state']} on {row['virtual_server']} (last check: {row['last_check']})"
             for row in rows
             if row["state"] != "ACTIVE"
         ]
-        out += [
-            f"{server} unknown to the box"
-            for server in self._order.servers
-            if server not in {row["name"] for row in rows}
-        ]
-        return f"The deploy left {', '.join(out)}" if out else "The deploy left clients without an answer"
+        known = {row["name"] for row in rows}
+        out += [f"{server} unknown to the box" for server in self._order.servers if server not in known]
+        return f"The deploy left {', '.join(out)}" if out else ""
 
     def _look(self, deploying: Sequence[str] = ()) -> None:
         self._run.look()
