@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
-import os
 import shutil
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +27,7 @@ from netns.rehearsal.deploy import Script, environment, surroundings
 from netns.rehearsal.effect import unchanged, unfelt
 from netns.rehearsal.evidence import closing, named, under_way
 from netns.rehearsal.fleet import hand_out
+from netns.rehearsal.hold import adopting, alone
 from netns.rehearsal.judge import judge
 from netns.rehearsal.order import Order
 from netns.rehearsal.outage import LATE_S
@@ -49,9 +46,6 @@ BACK_S: Final = 60.0
 BOX_STOP_S: Final = 5.0
 """Real seconds in which a box that stops has ended, once its API is gone."""
 
-PR_SET_CHILD_SUBREAPER: Final = 36
-"""prctl(2): what descendants leave behind becomes a child of this process, and not of init."""
-
 Progress = Callable[[str], None]
 """Takes what to show of a rehearsal that is under way, several times a second."""
 
@@ -67,10 +61,10 @@ def rehearse(
     """
     with ExitStack() as held:
         directory = Path(held.enter_context(TemporaryDirectory(prefix="l4lab-")))
-        held.enter_context(_alone(lab))
+        held.enter_context(alone(lab))
         program.end_orphans(lab)
         if ours:
-            held.enter_context(_adopting(lab))
+            held.enter_context(adopting(lab))
         captures = lab.captures(directory, "tcp or icmp", router=report is not None)
         run = Run(lab, {}, clients=order.clients, say=say, seed=order.seed, captures=captures)
         playing = _Playing(lab, order, run, say, progress)
@@ -456,30 +450,3 @@ def _keep(captures: Mapping[str, Recorder], report: Path, say: Say) -> bool:
             say(f"warning: the captures are not in the report: {error}")
             return False
     return True
-
-
-@contextmanager
-def _alone(lab: Place) -> Iterator[None]:
-    """Nobody else rehearses in the lab meanwhile: LabError when somebody does."""
-    with (lab.directory / "rehearsal.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError(
-                f"the lab {lab.name!r} is being rehearsed by another command: wait until it ends, or choose "
-                "another lab (--name)"
-            ) from None
-        yield
-
-
-@contextmanager
-def _adopting(lab: Place) -> Iterator[None]:
-    """Whatever the command's descendants leave running on the lab's nodes is ours, and ended at the end."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    try:
-        yield
-    finally:
-        for pid in lab.left_behind():
-            os.kill(pid, signal.SIGKILL)
-        libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
