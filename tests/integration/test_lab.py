@@ -266,7 +266,7 @@ def test_up_of_a_running_lab_says_so_and_changes_nothing(lab: Lab) -> None:
 def test_up_of_a_running_lab_with_another_configuration_is_refused_and_says_what_differs(lab: Lab) -> None:
     code, _, said = l4lab("up", "--name", NAME, "--speed", "7")
     assert code == 1
-    assert "another configuration (speed)" in said
+    assert "other settings (speed is 1.0, not 7.0)" in said
 
 
 def test_name_that_would_leave_the_labs_directory_is_refused() -> None:
