@@ -49,7 +49,7 @@ def test_a_deploy_that_loses_nothing_passes_and_one_that_does_fails_with_its_evi
     )
     found = run(pytester)
     found.assert_outcomes(passed=2, failed=1)
-    found.stdout.fnmatch_lines(["*rs2 was stopped * after its health file went*", "*kept in *"])
+    found.stdout.fnmatch_lines(["*rs2 stopped * after its health file went away*", "*kept in *"])
     (kept,) = (pytester.path / "l4lab-failures").iterdir()
     names = {path.relative_to(kept).as_posix() for path in kept.rglob("*")}
     assert {
