@@ -7,8 +7,9 @@ files they see, are this machine's, as in a namespace. `execute` is for what has
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from lb.client import BoxClient
 from lb.config import BoxConfig, parse
@@ -23,6 +24,10 @@ from netns.errors import Gone, LabError
 from netns.topology import Role
 
 Result = TypeVar("Result")
+
+DYING_S: Final = 0.5
+"""Real seconds in which a container's process that cannot be entered any more is seen to be gone."""
+POLL_S: Final = 0.02
 
 
 class Nodes:
@@ -75,9 +80,18 @@ class Nodes:
         try:
             return subprocess.run(command, **settings)
         except subprocess.CalledProcessError as error:
-            if not self._sandboxes[node].there:
+            if self._ends(node):
                 raise Gone(f"{node} has ended") from error
             raise
+
+    def _ends(self, node: str) -> bool:
+        """Whether its network is gone, or goes now: a process that is dying cannot be entered any more."""
+        deadline = time.monotonic() + DYING_S
+        while self._sandboxes[node].there:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)
+        return True
 
     def popen(self, node: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]:
         """subprocess.Popen() on the node, with text unless `options` say otherwise."""

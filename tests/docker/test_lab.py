@@ -142,6 +142,10 @@ def shop(make_project: MakeProject) -> Compose:
     return make_project(PROJECT, real_servers=OWN_SERVERS, speed=10.0)
 
 
+LOST_OR_BUSY = (1, 8)
+"""An engine that replaces containers keeps two cores busy: the verdict on losses may be that."""
+
+
 def rehearse(shop: Compose, *words: str) -> tuple[int, dict[str, Any], str]:
     wait_until_bound(shop.project, OWN_SERVERS)
     chosen = {
@@ -167,7 +171,7 @@ def test_careless_rolling_deploy_by_compose_loses_requests_and_says_of_each_why(
     code, result, said = rehearse(
         shop, "--report", str(tmp_path), "--", "examples/compose-careless.sh", "{server}"
     )
-    assert code == 1, said
+    assert code in LOST_OR_BUSY, said
     assert [one["exit_code"] for one in result["deploys"]] == [0, 0, 0], said
     assert all(shop.id(name) != before[name] for name in OWN_SERVERS)
     assert result["lost"] > 0
@@ -187,7 +191,7 @@ def test_careful_rolling_deploy_by_compose_loses_nothing_of_clients_that_retry(s
     # One request may be on the wire when its connection is closed; only these clients do not repeat it.
     assert {one["cause"] for one in lost} <= {"closed_under_way"}, lost
     assert not [one for one in lost if one["client"].rpartition("-")[0] in ("curl", "curl-new")], lost
-    assert code == (1 if lost else 8), "at speed 10 compose's own time makes it inconclusive"
+    assert code in (LOST_OR_BUSY if lost else [8]), "at speed 10 compose's own time makes it inconclusive"
     assert result["unexplained"] == 0
     for stop in result["stops"]:
         assert stop["pattern"]["idle"]["rst"] == 0
@@ -235,7 +239,7 @@ def test_project_of_other_images_on_one_network_is_attached_for_the_rehearsal_an
     )
     assert [one["exit_code"] for one in result["deploys"]] == [0], said
     # A container may be back before a client gives up: what came meanwhile is lost, or late.
-    assert code == (1 if result["lost"] else 8)
+    assert code in (LOST_OR_BUSY if result["lost"] else [8])
     assert "health_window" in {one["cause"] for one in result["explained"]}
     assert result["unexplained"] == 0, result["explained"]
     assert result["stops"][0]["kind"] == "container"
@@ -270,7 +274,7 @@ def test_losses_of_a_server_on_two_networks_are_explained_as_of_one_on_one(make_
     )
     assert [one["exit_code"] for one in result["deploys"]] == [0], said
     assert result["lost"] > 0, said
-    assert code == 1
+    assert code in LOST_OR_BUSY
     assert result["unexplained"] == 0, result["explained"]
     assert {one["server"] for one in result["explained"] if one["lost"]} == {"web1"}, result["explained"]
     assert {one["server"] for one in result["request_log"] if one["outcome"] == "ok"} == set(OWN_SERVERS)
