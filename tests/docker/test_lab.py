@@ -179,7 +179,7 @@ def test_careless_rolling_deploy_by_compose_loses_requests_and_says_of_each_why(
     assert result["causes"]["health_window"] > result["lost"] / 2, result["causes"]
     gone = {change["server"] for change in result["changes"] if change["fact"] == "container"}
     assert gone == set(OWN_SERVERS)
-    assert any(one["wait_s"] == 20 for one in result["advice"])
+    assert "health_window" in {one["cause"] for one in result["advice"]}
     assert (tmp_path / "report.html").stat().st_size > 10_000
     assert_nothing_left(shop)
 
