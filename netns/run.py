@@ -53,6 +53,10 @@ SLACK_S = 0.05
 """Real seconds by which a measured time may be off: a check's and a process's own, on a busy machine."""
 
 
+Span = tuple[float, float]
+"""When something that was done began and ended, in the run's time."""
+
+
 class GaveUp(Exception):
     """What was waited for did not come; the expectation that says so is recorded."""
 
@@ -298,28 +302,24 @@ class Run:
         chosen = self._service(service)
         return str(chosen.vip), chosen.port
 
-    # What is done
+    # What is done: each act says when it began and ended, as it takes effect somewhere between the two
 
-    def health_off(self, server: str) -> float:
-        """Rename the server's health file; when that was."""
-        self.lab.health_off(server)
-        return self._step("health file renamed", server)
+    def health_off(self, server: str) -> Span:
+        """Rename the server's health file."""
+        return self._act("health file renamed", server, self.lab.health_off)
 
-    def health_on(self, server: str) -> float:
-        self.lab.health_on(server)
-        return self._step("health file put back", server)
+    def health_on(self, server: str) -> Span:
+        return self._act("health file put back", server, self.lab.health_on)
 
-    def vip_down(self, server: str) -> float:
-        """Take the VIP off the server's lo; when that was."""
-        self.lab.vip_down(server)
-        return self._step("lo:0 taken down", server)
+    def vip_down(self, server: str) -> Span:
+        """Take the VIP off the server's lo."""
+        return self._act("lo:0 taken down", server, self.lab.vip_down)
 
-    def vip_up(self, server: str) -> float:
-        self.lab.vip_up(server)
-        return self._step("lo:0 put up", server)
+    def vip_up(self, server: str) -> Span:
+        return self._act("lo:0 put up", server, self.lab.vip_up)
 
-    def stop(self, server: str, how: str | None = None) -> tuple[float, float]:
-        """Stop the web server, as the setting `stop` says unless told how; when that began, and ended."""
+    def stop(self, server: str, how: str | None = None) -> Span:
+        """Stop the web server, as the setting `stop` says unless told how."""
         stop = StopSignal(how or self.settings.get("stop", "graceful"))
         number = self.lab.kind(server).signal(stop)
         began = self._step(f"{TOLD_TO_STOP} ({stop.value}: {number.name})", server)
@@ -328,25 +328,34 @@ class Run:
         ended = f"main process of the web server has ended, {len(left)} run on" if left else HAS_ENDED
         return began, self._step(ended, server)
 
-    def start(self, server: str) -> float:
-        """Start the web server; when it listened."""
+    def start(self, server: str) -> Span:
+        """Start the web server; it listens when that has ended."""
+        began = self.now()
         self.lab.start(server)
-        return self._step("web server started", server)
+        return began, self._step("web server started", server)
 
-    def deploy(self, server: str) -> float:
+    def deploy(self, server: str) -> Span:
         """Change what the server serves, as a deploy does."""
-        self.lab.put_page(server, f"{server}\nthe new release\n")
-        return self._step("new release deployed", server)
+        page = f"{server}\nthe new release\n"
+        return self._act("new release deployed", server, lambda server: self.lab.put_page(server, page))
+
+    def _act(self, text: str, server: str, act: Callable[[str], object]) -> Span:
+        """The step has the time when it began: nothing that comes of it is earlier."""
+        began = self.now()
+        act(server)
+        ended = self.now()
+        self._step(text, server, began)
+        return began, ended
 
     def note(self, text: str, node: str = "") -> float:
         """Record that something was done; now."""
         return self._step(text, node)
 
-    def _step(self, text: str, node: str = "") -> float:
-        now = self.now()
-        self.steps.append(Step(now, text, node))
-        self.tell(f"{f'{node}: ' if node else ''}{text}", now)
-        return now
+    def _step(self, text: str, node: str = "", at: float | None = None) -> float:
+        time_s = self.now() if at is None else at
+        self.steps.append(Step(time_s, text, node))
+        self.tell(f"{f'{node}: ' if node else ''}{text}", time_s)
+        return time_s
 
     # Waiting
 
@@ -543,23 +552,35 @@ class Run:
         self, text: str, value_s: float, low_s: float, high_s: float, remark: str = ""
     ) -> None:
         """A time lies between two others, give or take what this machine needs."""
-        passed = low_s - self.slack_s <= value_s <= high_s + self.slack_s
-        allowed = f"{low_s:g}–{high_s:g}" if low_s != high_s else f"{low_s:g}"
-        slack = f"±{self.slack_s:.2g} {self.unit} for {SLACK_S * 1000:.0f} ms of this machine's"
-        measured = f"{value_s:.1f} {self.unit}{remark}; allowed {allowed} {self.unit}, {slack}"
-        self.expect(text, passed, measured)
+        self._expect_time(text, value_s, value_s, low_s, high_s, remark)
 
     def expect_found(
-        self, server: str, state: str, after: str, since: float, found: float, low_s: float, high_s: float
+        self, server: str, state: str, after: str, act: Span, found: float, low_s: float, high_s: float
     ) -> None:
-        """The box gave the server that state in time; with what its health checks said meanwhile."""
+        """The box gave the server that state in time; with what its health checks said meanwhile.
+
+        Not sooner than `low_s` after the act began, nor later than `high_s` after it ended.
+        """
+        began, ended = act
         checks = [
             event["detail"]
             for event in self.events("probe", server=server)
-            if since < event["at"] < found + self.slack_s
+            if began < event["at"] < found + self.slack_s
         ]
         remark = f" (checks: {', '.join(checks)})"
-        self.expect_between(f"{server} is {state} after {after}", found - since, low_s, high_s, remark)
+        if ended - began > self.slack_s:
+            remark += f", of which the act itself took {self.seconds(ended - began)}"
+        text = f"{server} is {state} after {after}"
+        self._expect_time(text, found - began, max(found - ended, 0.0), low_s, high_s, remark)
+
+    def _expect_time(
+        self, text: str, most_s: float, least_s: float, low_s: float, high_s: float, remark: str
+    ) -> None:
+        """A time of which only two bounds are known, `least_s` and `most_s`, may be one that is allowed."""
+        passed = low_s - self.slack_s <= most_s and least_s <= high_s + self.slack_s
+        allowed = f"{low_s:g}–{high_s:g}" if low_s != high_s else f"{low_s:g}"
+        slack = f"±{self.slack_s:.2g} {self.unit} for {SLACK_S * 1000:.0f} ms of this machine's"
+        self.expect(text, passed, f"{most_s:.1f} {self.unit}{remark}; allowed {allowed} {self.unit}, {slack}")
 
     def expect_none(self, text: str, found: Collection[object]) -> None:
         """There is nothing of the kind; else how many there are, and the first."""

@@ -50,9 +50,8 @@ def play(run: Run) -> None:
     )
     run.wait_for_state("rs2", "FAILED", within_s=30, since=told)
     run.deploy("rs2")
-    before = run.now()  # a check may find out that it listens before this run does
-    run.start("rs2")
-    run.wait_for_state("rs2", "ACTIVE", within_s=30, since=before)
+    started, _ = run.start("rs2")
+    run.wait_for_state("rs2", "ACTIVE", within_s=30, since=started)
     states = sorted(
         socket.state
         for socket in run.sockets("client")

@@ -31,9 +31,9 @@ def play(run: Run) -> None:
     run.wait_until_all_answered()
     run.wait_for_random_phase("rs2")
 
-    renamed = run.health_off("rs2")
+    renaming = renamed, _ = run.health_off("rs2")
     failed = run.wait_for_state("rs2", "FAILED", within_s=25, since=renamed)
-    run.expect_found("rs2", "FAILED", "its health file was renamed", renamed, failed, 10, 20)
+    run.expect_found("rs2", "FAILED", "its health file was renamed", renaming, failed, 10, 20)
 
     asked = run.ask(idle)
     on_rs2 = {request.client for request in asked if request.server == "rs2"}

@@ -37,7 +37,7 @@ def play(run: Run) -> None:
     spared = {client for client in on_rs2 if client in fresh.names}
     run.expect_equal("clients of rs2, one behind each virtual server", (len(spared), len(struck)), (1, 1))
 
-    down = run.vip_down("rs2")
+    down, _ = run.vip_down("rs2")
     failed = max(
         run.wait_for_state("rs2", "FAILED", within_s=26, since=down, service=service)
         for service in ("schedule", "keep")

@@ -19,9 +19,9 @@ def play(run: Run) -> None:
     run.wait_until_all_answered()
     run.wait_for_random_phase("rs2")
 
-    renamed = run.health_off("rs2")
+    renaming = renamed, _ = run.health_off("rs2")
     failed = run.wait_for_state("rs2", "FAILED", within_s=25, since=renamed)
-    run.expect_found("rs2", "FAILED", "its health file was renamed", renamed, failed, 10, 20)
+    run.expect_found("rs2", "FAILED", "its health file was renamed", renaming, failed, 10, 20)
 
     connected = run.connections("rs2")
     told, stopped = run.stop("rs2")
@@ -29,10 +29,9 @@ def play(run: Run) -> None:
     drained = run.now()
     run.deploy("rs2")
     run.start("rs2")
-    before = run.now()
-    back = run.health_on("rs2")
-    bound = run.wait_for_state("rs2", "ACTIVE", within_s=15, since=before)
-    run.expect_found("rs2", "ACTIVE", "its health file was put back", back, max(back, bound), 0, 10)
+    putting = back, _ = run.health_on("rs2")
+    bound = run.wait_for_state("rs2", "ACTIVE", within_s=15, since=back)
+    run.expect_found("rs2", "ACTIVE", "its health file was put back", putting, bound, 0, 10)
     run.wait_until(
         "a client has been served by rs2 again",
         lambda: any(request.server == "rs2" and request.started > bound for request in run.requests),

@@ -34,11 +34,11 @@ def play(run: Run) -> None:
     run.wait_until_connected()
     run.wait_for_random_phase("rs2")
 
-    renamed = run.health_off("rs2")
+    renaming = renamed, _ = run.health_off("rs2")
     run.wait_for_state("rs2", "SUSPECT", within_s=15, since=renamed)
     held = run.connections("rs2")
     failed = run.wait_for_state("rs2", "FAILED", within_s=15, since=renamed)
-    run.expect_found("rs2", "FAILED", "its health file was renamed", renamed, failed, 10, 20)
+    run.expect_found("rs2", "FAILED", "its health file was renamed", renaming, failed, 10, 20)
     brief = {request.local_port for request in run.requests_of("curl-new")}
     held = {end for end in held if port(end) not in brief}
     asked = {request.local_port for request in run.requests_of("curl") + run.requests_of("idle")}

@@ -20,9 +20,9 @@ def play(run: Run) -> None:
     run.wait_for_random_phase("rs2")
 
     connected = run.connections("rs2")
-    down = run.vip_down("rs2")
+    taken = down, _ = run.vip_down("rs2")
     failed = run.wait_for_state("rs2", "FAILED", within_s=26, since=down)
-    run.expect_found("rs2", "FAILED", "its lo:0 was taken down", down, failed, 11, 21)
+    run.expect_found("rs2", "FAILED", "its lo:0 was taken down", taken, failed, 11, 21)
 
     last = {request.client: request for request in run.requests_of("curl") if request.ended < down}
     on_rs2 = {client for client, request in last.items() if request.server == "rs2"}

@@ -243,9 +243,29 @@ def test_expectation_comes_with_the_figure_behind_it(run: Run, said: list[str]) 
 def test_state_that_was_found_comes_with_what_the_checks_said_meanwhile(run: Run, watch: FakeWatch) -> None:
     for at, detail in ((3.0, "200"), (13.0, "404"), (23.0, "404"), (43.0, "200")):
         watch.saw(at, kind="probe", server="rs2", detail=detail)
-    run.expect_found("rs2", "FAILED", "its health file was renamed", 8.8, 23.0, 10, 20)
+    run.expect_found("rs2", "FAILED", "its health file was renamed", (8.8, 8.9), 23.0, 10, 20)
     assert run.expectations[0].text == "rs2 is FAILED after its health file was renamed"
     assert run.expectations[0].measured.startswith("14.2 box s (checks: 404, 404); allowed 10–20 box s")
+
+
+@pytest.mark.parametrize(("found", "passed"), [(10.0, False), (16.0, True), (35.0, True), (41.0, False)])
+def test_act_that_took_long_may_have_had_its_effect_at_any_time_of_it(
+    run: Run, found: float, passed: bool
+) -> None:
+    assert run.slack_s == 5.0
+    run.expect_found("rs2", "FAILED", "its lo:0 was taken down", (5.0, 12.0), found, 11, 21)
+    assert run.expectations[0].passed is passed
+    assert "of which the act itself took 7.0 box s" in run.expectations[0].measured
+
+
+def test_act_is_dated_by_its_beginning_as_nothing_that_comes_of_it_is_earlier(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took: list[float] = []
+    monkeypatch.setattr(run.lab, "vip_down", lambda _: took.append(run.now()), raising=False)
+    began, ended = run.vip_down("rs2")
+    assert began <= took[0] <= ended
+    assert run.steps[-1].time == began
 
 
 @pytest.mark.parametrize(
