@@ -6,7 +6,7 @@
 
 | fixture | scope | what it is |
 | --- | --- | --- |
-| `l4lab` | session | the lab (`netns.lab.Lab`, and `rehearse`), whole again before each test |
+| `l4lab` | session | the lab (`netns.namespaces.lab.Lab`, and `rehearse`), whole again before each test |
 | `l4box` | function | a client of the box's API (`lb.client.BoxClient`) |
 | `keepalive_clients` | function | starts clients: `keepalive_clients("curl:20,urllib3:5")` |
 | `capture` | function | starts a capture: `capture("client", "rs2")`; its file is whole at the test's end |
@@ -29,15 +29,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from netns import speeds
+from netns.linux.privileges import require_root
+from netns.plan import speeds
 
 # Every pytest run loads this file: what takes long to import is imported by the fixtures.
 if TYPE_CHECKING:
     from lb.client import BoxClient
-    from netns.capture import Capture
-    from netns.lab import Lab
-    from netns.recording import Request
-    from netns.rehearsal.result import Rehearsal
+    from netns.analysis.rehearsal import Rehearsal
+    from netns.lab.capture import Capture
+    from netns.namespaces.lab import NamespaceLab
+    from netns.record.recording import Request
 
 NAME = "pytest"
 KEPT = "l4lab-failures"
@@ -92,7 +93,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 class L4Lab:
     """The session's lab, for one test at a time. `lab` has the rest of what a lab can do."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: NamespaceLab) -> None:
         self.lab = lab
         self.directory = Path()
         """Of the test that runs: its reports and captures."""
@@ -114,9 +115,9 @@ class L4Lab:
         The result has `passed`, `judgement` (verdict, text, reasons), `lost`, `explained` (each lost request
         and why) and `advice`. A result that is inconclusive has not passed, though it may have lost nothing.
         """
+        from netns.analysis.terms import Terms, allowed_causes
         from netns.rehearsal.order import ordered
         from netns.rehearsal.play import rehearse
-        from netns.rehearsal.terms import Terms, allowed_causes
         from netns.report import write
 
         report = self.directory / f"rehearsal-{len(list(self.directory.glob('rehearsal-*'))) + 1}"
@@ -160,7 +161,7 @@ class Fleet:
 
     @property
     def lost(self) -> list[Request]:
-        from netns.recording import Outcome
+        from netns.record.recording import Outcome
 
         return [request for request in self.requests if request.outcome is not Outcome.OK]
 
@@ -173,8 +174,8 @@ class Fleet:
 def l4lab(request: pytest.FixtureRequest) -> Iterator[L4Lab]:
     """The lab: made for the first test that asks for it, taken down after the last."""
     from lb.config import parse
-    from netns import lifecycle
-    from netns.config import LabConfig, load
+    from netns import labs
+    from netns.plan.config import LabConfig, load
 
     settings = dict(getattr(request, "param", {}))
     options = request.config.option
@@ -184,13 +185,13 @@ def l4lab(request: pytest.FixtureRequest) -> Iterator[L4Lab]:
     if settings:
         document = {**config.model_dump(mode="json", exclude_unset=True), **settings}
         config = parse(LabConfig, document, "@pytest.mark.l4lab")
-    lifecycle.require_root()
-    lab = lifecycle.up(config, say=print)
+    require_root()
+    lab = labs.up(config, say=print)
     try:
         yield L4Lab(lab)
     finally:
         lab.close()
-        lifecycle.down(config.name, say=print)
+        labs.down(config.name, say=print)
 
 
 @pytest.fixture(autouse=True)
@@ -214,7 +215,7 @@ def l4box(l4lab: L4Lab) -> BoxClient:
 def keepalive_clients(l4lab: L4Lab) -> Iterator[Callable[[str], Fleet]]:
     """Starts clients that keep their connections; they are ended with the test."""
     from netns.clients.kinds import parse_clients
-    from netns.run import Run
+    from netns.play.run import Run
 
     with ExitStack() as held:
 
@@ -248,7 +249,7 @@ def _kept(item: pytest.Item) -> Path:
     return Path(item.config.option.l4lab_keep).absolute() / name
 
 
-def _gather(lab: Lab, directory: Path) -> None:
+def _gather(lab: NamespaceLab, directory: Path) -> None:
     """What helps to understand a failure, as far as it is to be had."""
     directory.mkdir(parents=True, exist_ok=True)
     if lab.box_log.exists():
@@ -266,7 +267,7 @@ def _gather(lab: Lab, directory: Path) -> None:
     (directory / "box.json").write_text(json.dumps(box, indent=1, default=str))
 
 
-def _said(lab: Lab, node: str, argv: list[str]) -> str:
+def _said(lab: NamespaceLab, node: str, argv: list[str]) -> str:
     try:
         return str(lab.run(node, argv, timeout=20).stdout)
     except (OSError, subprocess.SubprocessError) as error:

@@ -50,7 +50,17 @@ def rehearsed(script: str, lab: Path | None, delay_ms: float, speed: float) -> d
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "lab.toml"
         file.write_text(f"delay_ms = {delay_ms}\n{text}")
-        argv = [sys.executable, "-m", "netns.cli", "rehearse", "-f", str(file), "--name", NAME, "--json"]
+        argv = [
+            sys.executable,
+            "-m",
+            "netns.cli.main.main",
+            "rehearse",
+            "-f",
+            str(file),
+            "--name",
+            NAME,
+            "--json",
+        ]
         argv += ["--speed", str(speed), "--", str(EXAMPLES / script), "{server}"]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LIMIT_S)
     if not done.stdout:

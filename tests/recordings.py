@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from netns.recording import Expectation, Outcome, Recording, Request, ServerSample, Step
+from netns.record.recording import Expectation, Outcome, Recording, Request, ServerSample, Step
 
 SERVERS = ("rs1", "rs2", "rs3")
 RENAMED = 12.0

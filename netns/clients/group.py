@@ -6,15 +6,15 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 
-from netns import program
 from netns.clients import log
 from netns.clients.drivers.curl import LARGE
 from netns.clients.kinds import KINDS, Kind
 from netns.clients.log import Logged
 from netns.clients.order import LONGEST_NAME, Order
 from netns.errors import MissingError
-from netns.place import Place
-from netns.program import Program
+from netns.lab import program
+from netns.lab.interface import Lab
+from netns.lab.program import Program
 
 IDLE_PER_PROGRAM = 10_000
 """Connections of one program: a process may have a bounded number of files open."""
@@ -70,7 +70,7 @@ class Clients:
             running.stop()
 
 
-def start_clients(lab: Place, node: str, kind: Kind, order: Order, options: Sequence[str] = ()) -> Clients:
+def start_clients(lab: Lab, node: str, kind: Kind, order: Order, options: Sequence[str] = ()) -> Clients:
     """Start the clients of an order on the node; `options` are those of the kind's driver.
 
     MissingError when the kind is not installed, ValueError when the order can't be kept.
@@ -89,7 +89,7 @@ def start_clients(lab: Place, node: str, kind: Kind, order: Order, options: Sequ
     return Clients(order.client, kind, order.count, running)
 
 
-def _start_idle(lab: Place, node: str, order: Order, options: Sequence[str]) -> Clients:
+def _start_idle(lab: Lab, node: str, order: Order, options: Sequence[str]) -> Clients:
     programs = []
     for first in range(1, order.count + 1, IDLE_PER_PROGRAM):
         part = replace(order, count=min(IDLE_PER_PROGRAM, order.count + 1 - first))
@@ -98,7 +98,7 @@ def _start_idle(lab: Place, node: str, order: Order, options: Sequence[str]) -> 
     return Clients(order.client, KINDS["idle"], order.count, *programs)
 
 
-def _prepare_downloads(lab: Place, node: str) -> None:
+def _prepare_downloads(lab: Lab, node: str) -> None:
     """Put the page that downloads ask for on every server that has none, and give the node small receive
     buffers."""
     lab.run(node, ["sysctl", "-qw", f"net.ipv4.tcp_rmem={RECEIVE_BUFFER}"], check=True)

@@ -5,7 +5,7 @@
 
 | field | |
 | --- | --- |
-| outcome | netns/recording.py: Outcome |
+| outcome | netns/record/recording.py: Outcome |
 | status | HTTP's, 0 when no response came |
 | server | the first line of the page, when the outcome is ok |
 | reused | the connection had carried a request before; null where the library does not say |
@@ -23,7 +23,7 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from netns.recording import Outcome, Request
+from netns.record.recording import Outcome, Request
 
 
 @dataclass(frozen=True, slots=True)

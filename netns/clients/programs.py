@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import metadata
 
-from netns.web import installed
+from netns.linux.programs import installed
 
 
 def package(name: str) -> Callable[[], str]:

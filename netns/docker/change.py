@@ -1,7 +1,7 @@
 """What is changed in a container's network namespace, each change with what takes it back.
 
-Every function acts in the calling thread's namespace (netns.namespace.inside). Making a change twice, or
-undoing one that is gone, is fine: who was killed in between may try again.
+Every function acts in the calling thread's namespace (netns.linux.namespace.inside). Making a change twice,
+or undoing one that is gone, is fine: who was killed in between may try again.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError
 
-from netns.apply import LOOPBACK
 from netns.errors import LabError, MissingError
+from netns.linux.interfaces import loopback_addresses, put_on_loopback, take_off_loopback
 
 MAIN = 254
 """The table that routes are looked for in by default, from linux/rtnetlink.h."""
@@ -37,22 +38,18 @@ class VipOnLo:
         return f"{self.address} on {self.label}"
 
     def there(self) -> bool:
-        with IPRoute() as ip:
-            held = ip.get_addr(family=socket.AF_INET, index=LOOPBACK)
-        return any(entry.get_attr("IFA_LOCAL") == self.address for entry in held)
+        return IPv4Address(self.address) in loopback_addresses()
 
     def make(self) -> None:
-        with IPRoute() as ip:
-            ip.addr("replace", index=LOOPBACK, address=self.address, prefixlen=32, label=self.label)
+        put_on_loopback(IPv4Address(self.address), self.label)
 
     def undo(self) -> None:
-        with IPRoute() as ip, _unless(errno.EADDRNOTAVAIL):
-            ip.addr("del", index=LOOPBACK, address=self.address, prefixlen=32)
+        take_off_loopback(IPv4Address(self.address))
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """An nftables table of the family ip, as netns.topology.dsr_ruleset renders it."""
+    """An nftables table of the family ip, as netns.plan.topology.dsr_ruleset renders it."""
 
     table: str
     text: str

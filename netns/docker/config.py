@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from lb.config import Name
-from netns.config import LabConfig, LabVirtualServer, Server
+from netns.plan.config import LabConfig, LabVirtualServer, Server
 
 
 class ProjectServer(Server):

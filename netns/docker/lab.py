@@ -1,4 +1,4 @@
-"""A lab whose nodes are containers: a Place (netns/place.py) for scenarios, rehearsals and clients.
+"""A lab whose nodes are containers: a Place (netns/lab/interface.py) for scenarios, rehearsals and clients.
 
 There are two kinds. In one that l4lab made (netns/docker/lifecycle.py) a container is a machine: its web
 server is a program in it, and stopping that leaves the machine and its VIP. In a user's compose project the
@@ -20,9 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyroute2 import IPRoute
 
-from netns import process, web
-from netns.capture import Capture, points
-from netns.config import LabConfig
+from netns import web
 from netns.docker.change import VipOnLo
 from netns.docker.container import Container
 from netns.docker.nodes import Nodes
@@ -30,10 +28,13 @@ from netns.docker.sandbox import Sandbox
 from netns.docker.start import READY, SERVED
 from netns.docker.taps import ServerRecorder, Taps
 from netns.errors import Gone, LabError, UnreachableError
-from netns.place import Recorder, Say, quiet, wait_until_bound
-from netns.process import Process
-from netns.roles import Roles
-from netns.topology import Interface, Node, Plan, Role, vips_of
+from netns.lab.capture import Capture, points
+from netns.lab.interface import Recorder, Say, quiet, wait_until_bound
+from netns.lab.processes import Processes
+from netns.linux import process, sock_diag
+from netns.linux.process import Process
+from netns.plan.config import LabConfig
+from netns.plan.topology import Interface, Node, Plan, Role, vips_of
 from netns.web import Kind, StopSignal, Web
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class ContainerLab:
         self.nodes = nodes
         self.versions = {"Docker": nodes.engine.version}
         self._made = made
-        self._roles = Roles(self.name)
+        self._roles = Processes(self.name)
         self._kinds = {server.name: self._kind(server.name) for server in config.server}
         self.plan = self.look()
 
@@ -294,7 +295,7 @@ class ContainerLab:
             time.sleep(process.POLL_S)
 
     def _listens(self, server: str) -> bool:
-        return self.inside(server, partial(web.listens, frozenset(self.config.ports_of(server))))
+        return self.inside(server, partial(sock_diag.listens, frozenset(self.config.ports_of(server))))
 
     def _said(self, server: str) -> str:
         if self._made:

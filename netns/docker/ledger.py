@@ -14,12 +14,12 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from netns import state
 from netns.docker import change
 from netns.docker.change import Change
 from netns.docker.configuration import Ours
 from netns.docker.sandbox import Sandbox
 from netns.errors import LabError
+from netns.lab import state
 
 RUN = Path("/run/l4lab-docker")
 ALL = "all"

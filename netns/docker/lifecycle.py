@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -14,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from lb.config import parse
-from netns import apply, box, lifecycle, state, topology
-from netns.config import LabConfig
 from netns.docker import attach, ledger, watch
 from netns.docker.config import ProjectConfig
 from netns.docker.container import PROJECT
@@ -24,9 +21,13 @@ from netns.docker.lab import ContainerLab
 from netns.docker.nodes import Nodes
 from netns.docker.plan import find_box
 from netns.errors import LabError
-from netns.place import Say
-from netns.state import Ledger, State
-from netns.topology import Node, Plan, Role
+from netns.lab import box, processes, state
+from netns.lab.interface import Say
+from netns.lab.state import Ledger, State
+from netns.linux.interfaces import turn_off_offload
+from netns.plan import topology
+from netns.plan.config import LabConfig
+from netns.plan.topology import Node, Plan, Role
 
 IMAGE = "l4box"
 """As docker-compose.yml calls it, unless L4BOX_IMAGE says otherwise."""
@@ -44,7 +45,7 @@ def up(config: LabConfig, *, say: Say) -> ContainerLab:
     """Make the lab, a container for each node, a network for each link; return it when servers are bound.
 
     LabError or MissingError when it can't be made; what was made by then is removed again. One whose
-    servers do not get up stays, to be looked at. `down` of netns/lifecycle.py removes it, whoever was killed.
+    servers do not get up stays, to be looked at. `labs.down` removes it, whoever was killed.
     """
     began = time.monotonic()
     _refuse(config)
@@ -55,7 +56,7 @@ def up(config: LabConfig, *, say: Say) -> ContainerLab:
             raise LabError(f"there is a lab {config.name!r} already: `l4lab down --name {config.name}` first")
         document = config.model_dump(mode="json")
         book = Ledger(State(config.name, config=document, asked=document, on=state.CONTAINERS))
-        undo.callback(remove, book.state)
+        undo.callback(remove, book)
         book.ready(False)
         configuration = book.state.directory / "configuration"
         configuration.mkdir(mode=0o755, parents=True)
@@ -79,20 +80,22 @@ def up(config: LabConfig, *, say: Say) -> ContainerLab:
     if not config.offload:
         for node in lab.plan.nodes:
             for interface in node.interfaces:
-                lab.inside(node.name, partial(apply.turn_off_offload, interface.name))
+                lab.inside(node.name, partial(turn_off_offload, interface.name))
     lab.wait_until_bound(say)
     say(f"the lab {config.name!r} is up in containers ({time.monotonic() - began:.1f} s)")
     return lab
 
 
-def remove(made: State) -> None:
-    """Remove the containers and networks of a lab that `up` made, its files and its state."""
-    engine = Engine()
-    engine.remove_made(made.name)
-    engine.close()
-    if made.directory.exists():
-        shutil.rmtree(made.directory)
-    state.forget(made.name)
+def remove(book: Ledger) -> None:
+    """End what runs in the lab, and forget it. Of one that `up` made its containers and networks go, too."""
+    book.ready(False)
+    processes.end_all(book)
+    made = book.state
+    if made.on == state.CONTAINERS:
+        engine = Engine()
+        engine.remove_made(made.name)
+        engine.close()
+    state.forget_all(made)
 
 
 @contextmanager
@@ -117,7 +120,7 @@ def opened(project: str | None, *, say: Say) -> Iterator[ContainerLab]:
             book = Ledger(State(lab_name, config={}, asked={}, on=state.PROJECT))
             book.ready(True)
             book.state.directory.mkdir(mode=0o755, exist_ok=True)
-        held.callback(lifecycle.down, lab_name, say=say)
+        held.callback(_close, lab_name)
         held.enter_context(_attached(engine, name, say))
         nodes = Nodes(engine, name)
         lab = ContainerLab(nodes, _config(nodes, lab_name), book.state.directory, made=False)
@@ -131,6 +134,14 @@ def opened(project: str | None, *, say: Say) -> Iterator[ContainerLab]:
                 f"a command finds the service in L4LAB_SERVICE and the container in L4LAB_CONTAINER"
             )
         yield lab
+
+
+def _close(name: str) -> None:
+    """The project is rehearsed no more."""
+    with state.lock(name):
+        made = state.read(name)
+        if made is not None:
+            remove(Ledger(made))
 
 
 def _config(nodes: Nodes, name: str) -> LabConfig:

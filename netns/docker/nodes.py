@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar
 
 from lb.client import BoxClient
 from lb.config import BoxConfig, parse
-from netns import namespace
 from netns.docker import labels, sandbox
 from netns.docker.attach import answering
 from netns.docker.container import Container
@@ -21,7 +20,8 @@ from netns.docker.engine import NODE, ROLE, Engine
 from netns.docker.plan import find_box
 from netns.docker.sandbox import Sandbox
 from netns.errors import Gone, LabError
-from netns.topology import Role
+from netns.linux import namespace
+from netns.plan.topology import Role
 
 Result = TypeVar("Result")
 

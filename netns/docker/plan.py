@@ -17,7 +17,7 @@ from netns.docker.configuration import Ours, configured
 from netns.docker.container import PROJECT, Container
 from netns.docker.servers import Server, address_near, servers
 from netns.errors import LabError
-from netns.topology import DSR_TABLE, NODE_INTERFACE, Interface, Node, Role, Vip, dsr_ruleset
+from netns.plan.topology import DSR_TABLE, NODE_INTERFACE, Interface, Node, Role, Vip, dsr_ruleset
 
 SERVER_SYSCTLS = (
     # Servers share a network: a VIP on lo is neither answered for there nor asked from.

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from netns import namespace, process
 from netns.docker.container import Container
 from netns.errors import Gone, MissingError
+from netns.linux import namespace, process
 
 Result = TypeVar("Result")
 

@@ -26,7 +26,7 @@ from netns import web
 from netns.docker.change import RouteBy
 from netns.docker.plan import server_changes
 from netns.errors import LabError
-from netns.topology import Role
+from netns.plan.topology import Role
 from netns.web import Web
 
 SERVED = Path("/srv/l4box")

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from netns import pcapng
-from netns.capture import Capture, Counted
+from netns.lab.capture import Capture, Counted
+from netns.record import pcapng
 
 IPV4 = b"\x08\x00"
 
@@ -81,7 +81,7 @@ class Taps:
 
 
 class ServerRecorder:
-    """One server's part of it: a Recorder (netns/place.py)."""
+    """One server's part of it: a Recorder (netns/lab/interface.py)."""
 
     def __init__(self, path: Path, taps: Taps) -> None:
         self.path = path

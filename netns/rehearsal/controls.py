@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from netns.errors import LabError
-from netns.web import installed
+from netns.linux.programs import installed
 
 HTTP_ERROR: Final = 22
 """curl's exit code for a refusal, whose reason it has printed."""

@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from netns.place import Place
+from netns.lab.interface import Lab
 from netns.rehearsal.controls import Controls
-from netns.rehearsal.deploy import environment, surroundings
+from netns.rehearsal.script import environment, surroundings
 
 ANY: Final = "-"
 """In place of a server: for what concerns none."""
 
 
-def hand_out(lab: Place, controls: Controls, directory: Path, servers: Sequence[str]) -> dict[str, str]:
+def hand_out(lab: Lab, controls: Controls, directory: Path, servers: Sequence[str]) -> dict[str, str]:
     """Write it for these servers; the environment of the command."""
     known = {server: _node(lab, controls, directory / server, server) for server in servers}
     inventory = directory / "inventory.yml"
@@ -38,7 +38,7 @@ def hand_out(lab: Place, controls: Controls, directory: Path, servers: Sequence[
     }
 
 
-def _node(lab: Place, controls: Controls, directory: Path, server: str) -> dict[str, str]:
+def _node(lab: Lab, controls: Controls, directory: Path, server: str) -> dict[str, str]:
     commands = controls.commands(server)
     found = environment(lab, server, commands)
     run = directory / "exec"
@@ -49,7 +49,7 @@ def _node(lab: Place, controls: Controls, directory: Path, server: str) -> dict[
     return found
 
 
-def _inventory(lab: Place, known: dict[str, dict[str, str]]) -> dict[str, Any]:
+def _inventory(lab: Lab, known: dict[str, dict[str, str]]) -> dict[str, Any]:
     """An Ansible inventory: a group for each virtual server, hosts that are reached from here."""
     hosts = {
         server: {

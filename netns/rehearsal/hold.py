@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from typing import Final
 
 from netns.errors import LabError
-from netns.place import Place
+from netns.lab.interface import Lab
 
 PR_SET_CHILD_SUBREAPER: Final = 36
 """prctl(2): what descendants leave behind becomes a child of this process, and not of init."""
 
 
 @contextmanager
-def alone(lab: Place) -> Iterator[None]:
+def alone(lab: Lab) -> Iterator[None]:
     """Nobody else rehearses in the lab meanwhile: LabError when somebody does."""
     with (lab.directory / "rehearsal.lock").open("w") as file:
         try:
@@ -32,7 +32,7 @@ def alone(lab: Place) -> Iterator[None]:
 
 
 @contextmanager
-def adopting(lab: Place) -> Iterator[None]:
+def adopting(lab: Lab) -> Iterator[None]:
     """Whatever the command's descendants leave running on the lab's nodes is ours, and ended at the end."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

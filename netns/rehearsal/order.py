@@ -6,12 +6,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from netns.analysis.terms import Terms
 from netns.clients.kinds import Wanted, missing, parse_clients
-from netns.config import LabConfig, LabVirtualServer
 from netns.errors import MissingError
-from netns.place import Say
-from netns.rehearsal.deploy import SERVER
-from netns.rehearsal.terms import Terms
+from netns.lab.interface import Say
+from netns.plan.config import LabConfig, LabVirtualServer
+from netns.rehearsal.script import SERVER
 
 CLIENTS = "curl:6,curl-post:4,curl-new:4,urllib3:4,requests:4,httpx:4,aiohttp:4,node:4,java:4,go:4"
 """The fleet unless told otherwise: those kinds of it that are installed, shared among the virtual servers."""

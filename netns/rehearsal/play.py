@@ -13,30 +13,32 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from lb.client import BoxError
-from netns import observe, program
+from netns.analysis import baseline, busy
+from netns.analysis.causes import SLOW_S
+from netns.analysis.effect import unchanged, unfelt
+from netns.analysis.evidence import actors, named, under_way
+from netns.analysis.judge import judge
+from netns.analysis.outage import LATE_S
+from netns.analysis.rehearsal import Rehearsal
+from netns.analysis.verdict import Circumstances
+from netns.analysis.wording import plural
 from netns.clients.order import MAX_TIME_S
 from netns.errors import LabError
-from netns.findings import plural
-from netns.place import Place, Recorder, Say
-from netns.recording import Deploy, Expectation, Outcome, Wait
-from netns.rehearsal import baseline, busy
-from netns.rehearsal.actions import Actions, outside_s
-from netns.rehearsal.causes import SLOW_S
+from netns.lab import program
+from netns.lab.interface import Lab, Recorder, Say
+from netns.observe import kernels
+from netns.observe.servers import ServerWatch
+from netns.play.run import GaveUp, Run
+from netns.record.recording import Deploy, Expectation, Outcome, Wait
+from netns.record.segments import Captures
+from netns.rehearsal.commands import Actions, outside_s
 from netns.rehearsal.controls import Controls
-from netns.rehearsal.deploy import Script, environment, surroundings
-from netns.rehearsal.effect import unchanged, unfelt
-from netns.rehearsal.evidence import closing, named, under_way
 from netns.rehearsal.fleet import hand_out
 from netns.rehearsal.hold import adopting, alone
-from netns.rehearsal.judge import judge
 from netns.rehearsal.order import Order
-from netns.rehearsal.outage import LATE_S
-from netns.rehearsal.result import Rehearsal
+from netns.rehearsal.script import Script, environment, surroundings
 from netns.rehearsal.tls import speaks_tls
 from netns.rehearsal.touches import TouchWatch
-from netns.rehearsal.verdict import Circumstances
-from netns.run import GaveUp, Run
-from netns.server_watch import ServerWatch
 
 POLL_S = 0.02
 
@@ -51,7 +53,7 @@ Progress = Callable[[str], None]
 
 
 def rehearse(
-    lab: Place, order: Order, *, report: Path | None, ours: bool, say: Say, progress: Progress
+    lab: Lab, order: Order, *, report: Path | None, ours: bool, say: Say, progress: Progress
 ) -> Rehearsal:
     """Play it in a lab that is up.
 
@@ -79,7 +81,7 @@ def rehearse(
 
 
 class _Playing:
-    def __init__(self, lab: Place, order: Order, run: Run, say: Say, progress: Progress) -> None:
+    def __init__(self, lab: Lab, order: Order, run: Run, say: Say, progress: Progress) -> None:
         self._lab = lab
         self._order = order
         self._run = run
@@ -104,7 +106,7 @@ class _Playing:
         self._run.begin()
         self._box = self._lab.running("box")[:1]
         self._loop_before = self._lab.box.stats().get("loop_lag", {})
-        self._cpu_before = observe.cpu_waited_s()
+        self._cpu_before = kernels.cpu_waited_s()
         self._watch = ServerWatch(self._lab, self._run.clock.monotonic)
         with (
             Controls(self._lab.directory / "deploy", self._actions.by_name) as controls,
@@ -126,7 +128,7 @@ class _Playing:
         if self._lab.config.delay_ms and not self._lab.running("delay"):
             self._broken = "The process that delays the clients' packets ended during the run"
         self._loop_after = self._loop()
-        self._cpu_after = observe.cpu_waited_s()
+        self._cpu_after = kernels.cpu_waited_s()
 
     def _box_has_ended(self) -> bool:
         """Whether the daemon that the run began with is gone, or goes now: its API ends before it does."""
@@ -146,7 +148,7 @@ class _Playing:
             time.sleep(MAX_TIME_S)
         if ended := [name for name, capture in self._run.captures.items() if capture.finished]:
             self._broken = f"The captures at {', '.join(ended)} ended during the run"
-        self._closing = closing(self._lab)
+        self._closing = kernels.closed_by_server(self._lab)
         self._played = self._run.now()
 
     def _loop(self) -> Mapping[str, Any]:
@@ -363,7 +365,17 @@ class _Playing:
 
     def result(self, *, captures: bool) -> Rehearsal:
         run, lab = self._run, self._lab
-        left = under_way(run.requests, lab, run.captures, run.clock, ended=self._played, closed=self._closing)
+        where = actors(lab.plan, lab.config)
+        taken = Captures({node: one.path for node, one in run.captures.items()}, run.clock.unix)
+        left = under_way(
+            run.requests,
+            where,
+            taken,
+            groups={group.name for group in run.groups},
+            speed=run.speed,
+            ended=self._played,
+            closed=self._closing,
+        )
         run.requests += left.lost
         self._unfinished = left.unfinished
         run.figures["requests under way at the end"] = left.unfinished
@@ -372,7 +384,7 @@ class _Playing:
             self._say(f"warning: {missed} packets came too fast to be captured: a loss may go unexplained")
             run.figures["packets that the captures missed"] = missed
         run.figures["slow is more than, real s"] = SLOW_S
-        run.requests = named(run.requests, lab, run.captures, run.clock)
+        run.requests = named(run.requests, where, taken)
         recording = run.recording(
             name="rehearsal",
             title=f"Rehearsal of {' '.join(self._order.command)}",
@@ -385,7 +397,16 @@ class _Playing:
         if self._ill:
             found = Rehearsal(recording, (), (), (), (), (), circumstances=Circumstances(ill=self._ill))
         else:
-            found = judge(recording, self._deploys, lab, run.captures, run.clock, box_ended=self._box_ended)
+            kinds = {server: lab.kind(server).name for server in recording.servers}
+            found = judge(
+                recording,
+                self._deploys,
+                lab.config,
+                where,
+                taken,
+                kinds=kinds,
+                box_ended=self._box_ended,
+            )
             found = replace(found, terms=self._order.terms, circumstances=self._circumstances(found))
         expectations = (*recording.expectations, *self._expectations(found))
         return replace(found, recording=replace(recording, expectations=expectations))

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from netns.config import LabConfig
-from netns.findings import plural, unit
-from netns.rehearsal.result import Rehearsal
-from netns.rehearsal.verdict import Verdict
-from netns.rehearsal.window import Window, worst_s
+from netns.analysis.health_window import Window, worst_s
+from netns.analysis.rehearsal import Rehearsal
+from netns.analysis.verdict import Verdict
+from netns.analysis.wording import plural, unit
+from netns.plan.config import LabConfig
 
 GRAVEST_FIRST: Final = (Verdict.LOST, Verdict.FAILED, Verdict.ILL, Verdict.INCONCLUSIVE, Verdict.OK)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import socket
 import ssl
 
-from netns.place import Place
-from netns.topology import Role
+from netns.lab.interface import Lab
+from netns.plan.topology import Role
 
 WITHIN_S = 2.0
 """Real seconds for the handshake."""
 
 
-def speaks_tls(lab: Place, service: str) -> bool:
+def speaks_tls(lab: Lab, service: str) -> bool:
     """Whether a handshake with the virtual server succeeds, whatever certificate it shows."""
     asked = next(one for one in lab.config.virtual_server if one.name == service)
     context = ssl.create_default_context()

@@ -10,8 +10,8 @@ from contextlib import suppress
 from typing import Final
 
 from netns.errors import LabError
-from netns.place import Place
-from netns.recording import Touch
+from netns.lab.interface import Lab
+from netns.record.recording import Touch
 
 EVERY_S: Final = 0.5
 """Real seconds between two looks."""
@@ -22,7 +22,7 @@ PAGE: Final = "index.html"
 class TouchWatch:
     """`seen` has a Touch for each look at which a server was another one than before."""
 
-    def __init__(self, lab: Place) -> None:
+    def __init__(self, lab: Lab) -> None:
         self.seen: list[Touch] = []
         self._lab = lab
         self._known: dict[tuple[str, str], object] = {}

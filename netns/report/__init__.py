@@ -19,14 +19,16 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from netns import speeds
-from netns.findings import LOSSES, failed, headline, seconds, unit
-from netns.moments import Actor, moments
-from netns.recording import Recording
-from netns.rehearsal.result import Rehearsal
+from netns.analysis.findings import LOSSES, failed
+from netns.analysis.rehearsal import Rehearsal
+from netns.analysis.wording import seconds, unit
+from netns.plan import speeds
+from netns.record.recording import Recording
 from netns.rehearsal.sweep import Sweep
 from netns.report import clients, deploys, lanes, sweep, tables
 from netns.report.axis import Axis
+from netns.report.headline import headline
+from netns.report.moments import Actor, moments
 
 PAGE: Final = "report.html"
 RESULT: Final = "result.json"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from netns.findings import seconds, unit
+from netns.analysis.wording import seconds, unit
 
 WIDE_PX: Final = 720
 """The drawing is at least this wide where the window has 900 px (the style sheet's one breakpoint)."""

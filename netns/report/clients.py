@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from netns.findings import (
+from netns.analysis.findings import (
     LOSSES,
     Band,
     Connection,
@@ -17,10 +17,9 @@ from netns.findings import (
     connections,
     failed,
     natural,
-    plural,
-    real_seconds,
 )
-from netns.recording import Outcome, Recording, Request
+from netns.analysis.wording import plural, real_seconds
+from netns.record.recording import Outcome, Recording, Request
 from netns.report.axis import Axis, fit
 from netns.report.lanes import COLUMNS, Shape
 

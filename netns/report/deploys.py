@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from netns.findings import real_seconds, seconds
-from netns.recording import Deploy
-from netns.rehearsal.result import Rehearsal
-from netns.rehearsal.verdict import Verdict
-from netns.rehearsal.window import Window
-from netns.stop_pattern import Fates
-from netns.stop_words import fates_in_words, gone_in_words, idle_in_words
+from netns.analysis.health_window import Window
+from netns.analysis.rehearsal import Rehearsal
+from netns.analysis.stop_pattern import Fates
+from netns.analysis.stop_wording import fates_in_words, gone_in_words, idle_in_words
+from netns.analysis.verdict import Verdict
+from netns.analysis.wording import real_seconds, seconds
+from netns.record.recording import Deploy
 
 _TONES: Final = {Verdict.OK: "passed", Verdict.INCONCLUSIVE: "doubtful"}
 

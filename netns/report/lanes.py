@@ -12,21 +12,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from netns.findings import (
-    LACKS,
-    Band,
-    Lack,
-    Reset,
-    absences,
-    bands,
-    lacks,
-    plural,
-    resets,
-    session_counts,
-)
-from netns.moments import Actor, Moment
-from netns.recording import Outcome, Recording, ServerSample
+from netns.analysis.findings import LACKS, Band, Lack, Reset, absences, bands, lacks, resets, session_counts
+from netns.analysis.wording import plural
+from netns.record.recording import Outcome, Recording, ServerSample
 from netns.report.axis import CHARACTER_PX, NARROW_PX, WIDE_PX, Axis, fit, round_step, stack
+from netns.report.moments import Actor, Moment
 
 COLUMNS: Final = 1500
 """Marks of one sort that fall into the same of so many columns are drawn once."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from netns.findings import plural, seconds, unit
+from netns.analysis.wording import plural, seconds, unit
 from netns.rehearsal.sweep import Combination, Repetition, sentence
 
 HEIGHT_PX: Final = 190

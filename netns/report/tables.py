@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from netns.findings import (
+from netns.analysis.findings import (
     LOSSES,
     Phase,
     absences,
@@ -16,11 +16,10 @@ from netns.findings import (
     losses,
     ordered,
     phases,
-    plural,
     reached_while_out,
-    seconds,
 )
-from netns.recording import Outcome, Recording, Request
+from netns.analysis.wording import plural, seconds
+from netns.record.recording import Outcome, Recording, Request
 from netns.report.axis import Axis
 
 LOSS_ROWS: Final = 100

@@ -1,1 +1,1 @@
-"""Scenarios: one a file; netns/scenario.py says how one is written."""
+"""Scenarios: one a file; netns/play/scenario.py says how one is written."""

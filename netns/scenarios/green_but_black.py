@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from netns.recording import Outcome
-from netns.run import Run
-from netns.scenario import web
+from netns.play.run import Run
+from netns.play.scenario import web
+from netns.record.recording import Outcome
 
 SETTINGS = {"watch_s": 40.0}
 CLIENTS = "curl:10,curl-new:5"

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from netns.recording import Outcome
-from netns.run import Run
-from netns.scenario import web
+from netns.play.run import Run
+from netns.play.scenario import web
+from netns.record.recording import Outcome
 
 SETTINGS = {"stop": ("graceful", "abrupt", "kill"), "aging_s": 120.0}
 CLIENTS = "curl:6"

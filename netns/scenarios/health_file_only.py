@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from netns.recording import Outcome
-from netns.run import Run
-from netns.scenario import web
-from netns.wire import port
+from netns.play.run import Run
+from netns.play.scenario import web
+from netns.record.recording import Outcome
+from netns.record.segments import port
 
 SETTINGS = {"aging_s": 120.0, "watch_s": 30.0}
 """Aging: the least that the box allows, so that a run is short."""

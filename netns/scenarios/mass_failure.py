@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from statistics import quantiles
 from typing import Any
 
-from netns.recording import Outcome
-from netns.run import Run
-from netns.scenario import web
+from netns.play.run import Run
+from netns.play.scenario import web
+from netns.record.recording import Outcome
 
 SETTINGS = {"sessions": 2000.0, "pace": 20.0, "quiet_s": 40.0}
 """Sessions over the two servers that fail; resets per box second; box seconds before and after each storm.

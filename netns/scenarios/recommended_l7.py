@@ -7,8 +7,8 @@ forgets the sessions. Deploy, start, put the health file back: the first 200 bin
 
 from __future__ import annotations
 
-from netns.recording import Outcome
-from netns.run import Run
+from netns.play.run import Run
+from netns.record.recording import Outcome
 
 SETTINGS = {"stop": ("graceful", "abrupt", "kill")}
 CLIENTS = "curl:20,curl-new:5"

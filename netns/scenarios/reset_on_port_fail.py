@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from netns.findings import real_seconds
-from netns.recording import Outcome
-from netns.run import Run
-from netns.scenario import web
-from netns.wire import port
+from netns.analysis.wording import real_seconds
+from netns.play.run import Run
+from netns.play.scenario import web
+from netns.record.recording import Outcome
+from netns.record.segments import port
 
 SETTINGS = {"sides": ("client", "both"), "mode": ("precise", "naive")}
 CLIENTS = "curl:20,idle:30"

@@ -7,9 +7,9 @@ box gives to the server before it has found it failed is lost the same way; afte
 
 from __future__ import annotations
 
-from netns.recording import Outcome
-from netns.run import Run
-from netns.wire import port
+from netns.play.run import Run
+from netns.record.recording import Outcome
+from netns.record.segments import port
 
 CLIENTS = "curl:20,curl-new:5"
 

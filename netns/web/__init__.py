@@ -7,22 +7,21 @@ what the lab is about. Each kind has a file here; how they differ when told to s
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import lb
-from netns import namespace, process
-from netns.config import LabConfig, Server
 from netns.errors import LabError, MissingError
-from netns.listeners import Listeners
-from netns.process import Process, Record
+from netns.linux import namespace, process
+from netns.linux.process import Process, Record
+from netns.linux.programs import system_environment
+from netns.linux.sock_diag import listening
+from netns.plan.config import LabConfig, Server
 from netns.web import apache, builtin, gunicorn, nginx, node, own, uvicorn
-from netns.web.kind import SYSTEM_PATH, Kind, StopSignal, Web, installed
+from netns.web.kind import Kind, StopSignal, Web
 
-__all__ = ["KINDS", "SYSTEM_PATH", "Kind", "StopSignal", "Web", "installed"]
+__all__ = ["KINDS", "Kind", "StopSignal", "Web"]
 
 KINDS: Final[Mapping[str, Kind]] = {
     module.KIND.name: module.KIND for module in (nginx, apache, gunicorn, uvicorn, node, builtin)
@@ -99,7 +98,7 @@ def start(web: Web, where: str, record: Record) -> Process:
     # Whoever started l4lab may ignore SIGINT and SIGQUIT, as a shell does for what it runs in the background,
     # and a server would, too. Nor does one that ends by SIGQUIT leave a core file.
     argv = ["env", "--default-signal", "prlimit", "--core=0", "--", *web.kind.command(web)]
-    env = {**_environment(), **web.environment}
+    env = {**system_environment(), **web.environment}
     started = process.spawn(where, argv, log=web.log, record=record, env=env)
     deadline = time.monotonic() + START_S
     while not serves(web, where, started):
@@ -117,9 +116,9 @@ def serves(web: Web, where: str, started: Process) -> bool:
 
     A daemon of its own that a first process in the foreground watches over is one of them.
     """
-    listening = namespace.inside(where, _sockets)
+    taken = namespace.inside(where, listening)
     family = process.remains(started)
-    return all(process.holders(listening.get(port, ()), family) for port in web.ports)
+    return all(process.holders(taken.get(port, ()), family) for port in web.ports)
 
 
 def require_foreground(web: Web, started: Process) -> None:
@@ -139,11 +138,11 @@ def require_foreground(web: Web, started: Process) -> None:
 
 
 def _refuse_taken_ports(web: Web, where: str) -> None:
-    listening = namespace.inside(where, _sockets)
+    taken = namespace.inside(where, listening)
     on_node = process.in_namespace(namespace.identity(where) or 0)
     for port in web.ports:
-        if port in listening:
-            holders = process.holders(listening[port], (pid for pid, _ in on_node))
+        if port in taken:
+            holders = process.holders(taken[port], (pid for pid, _ in on_node))
             by = ", ".join(f"{name} (pid {pid})" for pid, name in on_node if pid in holders)
             raise LabError(
                 f"{web.server}: can't start {web.kind.name}: port {port} is taken by "
@@ -151,36 +150,8 @@ def _refuse_taken_ports(web: Web, where: str) -> None:
             )
 
 
-def _sockets() -> dict[int, list[int]]:
-    """The sockets that listen in the caller's network namespace: inode numbers by port."""
-    listeners = Listeners()
-    found: dict[int, list[int]] = {}
-    try:
-        for one in listeners.sockets():
-            found.setdefault(one.port, []).append(one.inode)
-    finally:
-        listeners.close()
-    return found
-
-
 def _said(web: Web) -> str:
     return f"it says:\n{process.last_lines(web.log)}"
-
-
-def listens(ports: frozenset[int]) -> bool:
-    """Whether something listens on each of these ports, in the caller's network namespace."""
-    return ports <= _sockets().keys()
-
-
-def _environment() -> dict[str, str]:
-    """This process's, but system programs are found, and no host's proxy, which no node can reach."""
-    kept = {name: text for name, text in os.environ.items() if not name.lower().endswith("_proxy")}
-    return {**kept, "PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}"}
-
-
-def environment() -> dict[str, str]:
-    """The environment of what the lab runs of its own: this code importable from cwd /."""
-    return {**_environment(), "PYTHONPATH": str(Path(lb.__file__).parent.parent)}
 
 
 def health_off(web: Web) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 from signal import SIGTERM, SIGWINCH
 from typing import Final
 
-from netns.web.kind import BACKLOG, KEEP_ALIVE_S, Kind, Web, needed, program_version
+from netns.linux.programs import needed, program_version
+from netns.web.kind import BACKLOG, KEEP_ALIVE_S, Kind, Web
 
 MODULES: Final = Path("/usr/lib/apache2/modules")
 LOADED: Final = ("mpm_event", "authz_core", "dir")

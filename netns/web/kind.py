@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from signal import Signals
 from typing import Final
-
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where system programs are, whatever PATH root has."""
 
 KEEP_ALIVE_S: Final = 3600
 """How long each kind leaves an idle connection open: longer than any run, so that only a stop ends it."""
@@ -113,23 +106,3 @@ class Web:
             "L4LAB_ROOT": str(self.root),
             "L4LAB_ACCESS_LOG": str(self.access_log),
         }
-
-
-def installed(program: str) -> str | None:
-    """The path of a system program, None when it is not installed."""
-    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
-
-
-def needed(program: str) -> str:
-    """The path of a program whose kind was found to be installed; its name where it is not any more."""
-    return installed(program) or program
-
-
-def program_version(program: str, *options: str) -> str | None:
-    """The first thing like a version that the program says of itself; None when it is not installed."""
-    path = installed(program)
-    if path is None:
-        return None
-    said = subprocess.run([path, *options], capture_output=True, text=True, check=False, timeout=30)
-    found = re.search(r"\d+(\.\d+)+", said.stdout + said.stderr)
-    return found.group() if found else "of an unknown version"

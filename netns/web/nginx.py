@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from signal import SIGQUIT, SIGTERM
 
-from netns.web.kind import BACKLOG, KEEP_ALIVE_S, Kind, Web, needed, program_version
+from netns.linux.programs import needed, program_version
+from netns.web.kind import BACKLOG, KEEP_ALIVE_S, Kind, Web
 
 
 def command(web: Web) -> list[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from functools import partial
 from signal import SIGINT, SIGTERM
 
-from netns.web.kind import PROGRAMS, Kind, Web, needed, program_version
+from netns.linux.programs import needed, program_version
+from netns.web.kind import PROGRAMS, Kind, Web
 
 
 def command(_: Web) -> list[str]:

@@ -9,7 +9,7 @@ are in its environment too:
 | `{server}` | `L4LAB_SERVER` | the node's name, to answer `/` with: clients know by it who answered |
 | `{port}` | `L4LAB_PORT` | the port to listen on, at every address; several have commas between them |
 | `{root}` | `L4LAB_ROOT` | the directory that the health file is in |
-| `{access_log}` | `L4LAB_ACCESS_LOG` | where to log requests, as netns/observe.py: parse_served reads them |
+| `{access_log}` | `L4LAB_ACCESS_LOG` | where to log requests, as `parse_served` (netns/observe) reads them |
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from pathlib import Path
 from signal import Signals
 from typing import Final
 
-from netns.config import Server
-from netns.web.kind import Kind, Web, installed
+from netns.linux.programs import installed
+from netns.plan.config import Server
+from netns.web.kind import Kind, Web
 
 SETTLE_S: Final = 0.2
 """A daemon's first process ends within milliseconds of listening."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from netns.process import Process
+from netns.linux.process import Process
 from tests.bench import alone, contenders, report, work
 from tests.bench.bed import BUILD, Bed, bed, missing
 from tests.bench.contenders import HAPROXY, KERNEL, NONE, Contender

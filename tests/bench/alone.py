@@ -17,8 +17,10 @@ from typing import Any
 
 from lb.client import BoxClient
 from lb.config import BoxConfig
-from netns import box, process, web
-from netns.process import Process
+from netns import web
+from netns.lab import box
+from netns.linux import process, programs
+from netns.linux.process import Process
 from tests.bench import contenders
 from tests.bench.bed import BUILD, DSCPS, HTTP, NAME, OTHER_VIP, PROGRAMS, VIP, Bed, bed, program
 from tests.bench.contenders import cpu_s
@@ -47,7 +49,7 @@ def table(size: Size) -> Figures:
     """A Box without a daemon, in a process of its own."""
     script = [sys.executable, str(PROGRAMS / "full_table.py"), str(size.sessions)]
     done = subprocess.run(
-        script, env=web.environment(), capture_output=True, text=True, check=True, timeout=600
+        script, env=programs.environment(), capture_output=True, text=True, check=True, timeout=600
     )
     figures: Figures = json.loads(done.stdout)
     return figures
@@ -216,9 +218,11 @@ def starts(size: Size) -> Figures:
     taken = []
     for _ in range(size.starts):
         try:
-            taken.append(_takes("netns.cli", "up", "--name", LAB, "-f", str(_lab_file()), "--no-wait"))
+            taken.append(
+                _takes("netns.cli.main.main", "up", "--name", LAB, "-f", str(_lab_file()), "--no-wait")
+            )
         finally:
-            _takes("netns.cli", "down", "--name", LAB)
+            _takes("netns.cli.main.main", "down", "--name", LAB)
     figures["lab_s"] = statistics.median(taken)
     return figures
 
@@ -226,7 +230,7 @@ def starts(size: Size) -> Figures:
 def _takes(module: str, *arguments: str) -> float:
     start = time.monotonic()
     command = [sys.executable, "-m", module, *arguments]
-    subprocess.run(command, env=web.environment(), capture_output=True, check=True, timeout=60)
+    subprocess.run(command, env=programs.environment(), capture_output=True, check=True, timeout=60)
     return time.monotonic() - start
 
 

@@ -19,11 +19,13 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from netns import apply, namespace, process, state, web
-from netns.lifecycle import down
-from netns.process import Process
-from netns.state import Ledger, State
-from netns.topology import ANYWHERE, NODE_INTERFACE, Interface, Node, Plan, Role, Route, Vip
+from netns import web
+from netns.lab import state
+from netns.lab.state import Ledger, State
+from netns.labs import down
+from netns.linux import namespace, process, programs
+from netns.linux.process import Process
+from netns.plan.topology import ANYWHERE, NODE_INTERFACE, Interface, Node, Plan, Role, Route, Vip
 
 NAME = "bench"
 VIP = IPv4Address("192.0.2.10")
@@ -114,7 +116,7 @@ class Bed:
             argv,
             log=self.directory / f"{role}.log",
             record=partial(self._ledger.process, role),
-            env=web.environment(),
+            env=programs.environment(),
         )
 
     def record(self, role: str, started: Process) -> None:
@@ -183,7 +185,7 @@ def _bed(boxes: Sequence[str]) -> Iterator[Bed]:
     try:
         network = plan(boxes)
         ledger.state.directory.mkdir(mode=0o755)
-        apply.build(network, ledger, offload=True)
+        network.build(network, ledger, offload=True)
         made = Bed(network, ledger, ledger.state.directory)
         for node in network.nodes:
             namespace.inside(node.namespace, _set)

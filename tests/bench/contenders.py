@@ -12,8 +12,9 @@ from typing import Literal
 
 from lb.config import BoxConfig
 from lb.linux import netfilter, rules
-from netns import box, namespace, process
-from netns.process import Process
+from netns.lab import box
+from netns.linux import namespace, process
+from netns.linux.process import Process
 from tests.bench.bed import DSCPS, HTTP, NAME, OTHER_VIP, PROGRAMS, SERVERS, STREAM, VIP, Bed, program
 
 READY_S = 20.0

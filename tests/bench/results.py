@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from netns.web import SYSTEM_PATH
+from netns.linux.programs import SYSTEM_PATH
 from tests.bench.work import Figures
 
 ALONE = "alone"

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netns import process
-from netns.process import Process
+from netns.linux import process
+from netns.linux.process import Process
 from tests.bench.bed import HTTP, PROGRAMS, SERVERS, STREAM, VIP, Bed, program
 from tests.bench.contenders import Contender, cpu_s
 

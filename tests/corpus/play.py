@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from netns import state
+from netns.lab import state
 from tests.corpus import judge
 from tests.corpus.expect import VERDICTS, Expect, load
 
@@ -24,7 +24,7 @@ SCRIPT_S: Final = 90.0
 TIMEOUT_S: Final = 240.0
 """For a whole rehearsal."""
 
-L4LAB: Final = (sys.executable, "-m", "netns.cli")
+L4LAB: Final = (sys.executable, "-m", "netns.cli.main.main")
 
 
 def deploys() -> list[Path]:

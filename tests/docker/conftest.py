@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 import tomli_w
 
-from netns.capture import Capture, Point
 from netns.docker.attach import detach
 from netns.docker.engine import Engine
 from netns.docker.nodes import Nodes
-from netns.process import Process
-from netns.topology import Interface, Node
+from netns.lab.capture import Capture, Point
+from netns.linux.process import Process
+from netns.plan.topology import Interface, Node
 
 VIP = "192.0.2.10"
 URL = f"http://{VIP}/"
@@ -85,7 +85,7 @@ def docker(*arguments: str) -> str:
 
 def l4lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     """An `l4lab docker` command, as a user runs it."""
-    argv = [sys.executable, "-m", "netns.cli", "docker", *arguments]
+    argv = [sys.executable, "-m", "netns.cli.main.main", "docker", *arguments]
     # Without the COLUMNS that readline, which pytest imports, puts into what a child inherits.
     return subprocess.run(argv, capture_output=True, text=True, check=False, env=dict(os.environ))
 

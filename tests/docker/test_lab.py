@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from netns import lifecycle, state
+from netns import labs
+from netns.lab import state
 from tests.docker.conftest import (
     OWN_SERVERS,
     STOCK,
@@ -46,7 +47,7 @@ CLIENTS = "curl:6,curl-new:4,urllib3:4,requests:4,node:4"
 
 
 def program(*words: str) -> list[str]:
-    return ["env", "--default-signal=INT", sys.executable, "-m", "netns.cli", *words]
+    return ["env", "--default-signal=INT", sys.executable, "-m", "netns.cli.main.main", *words]
 
 
 def l4lab(*words: str, **environment: str) -> tuple[int, dict[str, Any], str]:
@@ -71,7 +72,7 @@ def clean() -> Iterator[None]:
         assert state.read(LAB) is None
         assert not list(state.RUN.glob(f"{LAB}*"))
     finally:
-        lifecycle.down(LAB)
+        labs.down(LAB)
 
 
 @contextmanager

@@ -14,14 +14,14 @@ from scapy.layers.l2 import Ether
 from scapy.utils import RawPcapNgReader
 
 from lb.config import parse
-from netns import lifecycle
-from netns.config import LabConfig
-from netns.lab import Lab
+from netns import labs
+from netns.namespaces.lab import NamespaceLab
+from netns.plan.config import LabConfig
 
 VIP = "192.0.2.10"
 NAME = "boxtest"
 
-MakeLab = Callable[..., Lab]
+MakeLab = Callable[..., NamespaceLab]
 
 
 @pytest.fixture
@@ -31,10 +31,10 @@ def make_lab() -> Iterator[MakeLab]:
     A health check may take ten seconds of the box's: on a busy machine a healthy server must not miss it.
     The box's log is in the output of a test that failed.
     """
-    made: list[Lab] = []
+    made: list[NamespaceLab] = []
     names: list[str] = []
 
-    def make(*, speed: float = 20, lab: dict[str, Any] | None = None, **virtual_server: Any) -> Lab:
+    def make(*, speed: float = 20, lab: dict[str, Any] | None = None, **virtual_server: Any) -> NamespaceLab:
         service = {"name": "web", "address": VIP, "port": 80, "dscp": 10, **virtual_server}
         service["health_check"] = {"timeout_s": 10, **service.get("health_check", {})}
         document = {
@@ -45,7 +45,7 @@ def make_lab() -> Iterator[MakeLab]:
             **(lab or {}),
         }
         names.append(document["name"])
-        made.append(lifecycle.up(parse(LabConfig, document, "the test's lab"), say=sys.stderr.write))
+        made.append(labs.up(parse(LabConfig, document, "the test's lab"), say=sys.stderr.write))
         return made[-1]
 
     yield make
@@ -54,7 +54,7 @@ def make_lab() -> Iterator[MakeLab]:
         if lab.box_log.exists():
             sys.stderr.write(lab.box_log.read_text())
     for name in names:
-        lifecycle.down(name)
+        labs.down(name)
 
 
 def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 15) -> Any:
@@ -95,16 +95,16 @@ def timed_packets(path: Path) -> list[tuple[float, str, IP]]:
     ]
 
 
-def row(lab: Lab, server: str) -> dict[str, Any]:
+def row(lab: NamespaceLab, server: str) -> dict[str, Any]:
     """What the box says of a server."""
     return next(one for one in lab.box.servers() if one["name"] == server)
 
 
-def wait_for_state(lab: Lab, server: str, state: str, timeout_s: float = 15) -> None:
+def wait_for_state(lab: NamespaceLab, server: str, state: str, timeout_s: float = 15) -> None:
     eventually(lambda: row(lab, server)["state"] == state, f"{server} {state}", timeout_s)
 
 
-def events(lab: Lab, kind: str, **wanted: Any) -> list[dict[str, Any]]:
+def events(lab: NamespaceLab, kind: str, **wanted: Any) -> list[dict[str, Any]]:
     """The box's events of a kind whose fields have these values."""
     return [
         event
@@ -113,7 +113,7 @@ def events(lab: Lab, kind: str, **wanted: Any) -> list[dict[str, Any]]:
     ]
 
 
-def nstat(lab: Lab, node: str, name: str) -> int:
+def nstat(lab: NamespaceLab, node: str, name: str) -> int:
     """A counter of a node's kernel, as nstat(8) reads it, since the node was made."""
     for line in lab.run(node, ["nstat", "-asz"], check=True).stdout.splitlines():
         if line.split()[0] == name:

@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from netns.lab import Lab
+    from netns.namespaces.lab import NamespaceLab
 
 PROGRAM = __file__
 
@@ -24,7 +24,7 @@ class KeepAlive:
 
     def __init__(
         self,
-        lab: Lab,
+        lab: NamespaceLab,
         vip: str,
         *,
         node: str = "client",

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from netns.lab import Lab
+    from netns.namespaces.lab import NamespaceLab
 
 PROGRAM = __file__
 IDLE, DOWNLOAD, UPLOAD = "idle", "download", "upload"
@@ -51,7 +51,7 @@ _SO_MAX_PACING_RATE = 47  # asm-generic/socket.h
 Row = dict[str, Any]
 
 
-def make_large_file(lab: Lab) -> None:
+def make_large_file(lab: NamespaceLab) -> None:
     """What downloads ask for, on every server."""
     for server in lab.plan.servers:
         path: Path = lab.web(server.name).root / LARGE
@@ -63,7 +63,7 @@ def make_large_file(lab: Lab) -> None:
 class ManyConnections:
     """The connections of a client node to a VIP."""
 
-    def __init__(self, lab: Lab, vip: str, *, node: str = "client", port: int = 80) -> None:
+    def __init__(self, lab: NamespaceLab, vip: str, *, node: str = "client", port: int = 80) -> None:
         self._process: subprocess.Popen[str] = lab.popen(
             node, [sys.executable, PROGRAM, vip, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )

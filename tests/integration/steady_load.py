@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from netns.lab import Lab
+    from netns.namespaces.lab import NamespaceLab
 
 PROGRAM = __file__
 TIMEOUT_S = 2.0
@@ -32,7 +32,7 @@ class Request:
 class SteadyLoad:
     """From entering to leaving; then `requests` has what became of each."""
 
-    def __init__(self, lab: Lab, vip: str, *, node: str, per_s: float) -> None:
+    def __init__(self, lab: NamespaceLab, vip: str, *, node: str, per_s: float) -> None:
         self.requests: list[Request] = []
         self._process: subprocess.Popen[str] = lab.popen(
             node, [sys.executable, PROGRAM, vip, str(per_s)], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scapy.layers.inet import TCP
 
-from netns.lab import Lab
+from netns.namespaces.lab import NamespaceLab
 from tests.integration.conftest import VIP, MakeLab, events, eventually, nstat, packets
 from tests.integration.keepalive import KeepAlive
 
@@ -39,7 +39,7 @@ with socket.create_connection(("{VIP}", 80), timeout=20) as connection:
 """
 
 
-def sessions(lab: Lab, port: int) -> list[dict[str, object]]:
+def sessions(lab: NamespaceLab, port: int) -> list[dict[str, object]]:
     return list(lab.box.sessions(client=f"{lab.node('client').address}:{port}"))
 
 

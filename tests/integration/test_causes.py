@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from netns import lifecycle
+from netns import labs
 
 pytestmark = pytest.mark.integration
 
@@ -65,7 +65,7 @@ CAUSES = {
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     yield
-    lifecycle.down(NAME)
+    labs.down(NAME)
 
 
 def rehearse(path: Path, script: str, clients: str, speed: int = 1) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def rehearse(path: Path, script: str, clients: str, speed: int = 1) -> dict[str,
     file.chmod(0o755)
     words = ["--name", NAME, "--speed", str(speed), "--servers", "rs1", "--clients", clients, "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "netns.cli", "rehearse", *words, "--", str(file), "{server}"],
+        [sys.executable, "-m", "netns.cli.main.main", "rehearse", *words, "--", str(file), "{server}"],
         capture_output=True,
         text=True,
         timeout=200,

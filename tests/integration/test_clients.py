@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from netns import namespace, observe, wire
 from netns.clients.kinds import KINDS, Wanted
-from netns.recording import Outcome
-from netns.run import Run
+from netns.linux import namespace
+from netns.observe import kernels
+from netns.play.run import Run
+from netns.record import segments
+from netns.record.recording import Outcome
 from tests.integration.conftest import MakeLab
 
 pytestmark = pytest.mark.integration
@@ -29,7 +31,7 @@ RETRIES = {("curl", "GET"), ("curl-post", "POST"), ("urllib3", "GET"), ("aiohttp
 @pytest.fixture(scope="module")
 def measured() -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "netns.cli", "clients", "measure", "--json", *KINDS_MEASURED],
+        [sys.executable, "-m", "netns.cli.main.main", "clients", "measure", "--json", *KINDS_MEASURED],
         capture_output=True,
         text=True,
         timeout=250,
@@ -109,8 +111,8 @@ def test_a_fleet_of_all_kinds_logs_what_servers_and_captures_have(make_lab: Make
     assert [one for one in run.requests if one.outcome is not Outcome.OK] == []
 
     sent = {
-        segment.request_id: (wire.port(segment.source), segment.payload.split(b" ")[0].decode())
-        for segment in wire.read(captures["client"].path, float)
+        segment.request_id: (segments.port(segment.source), segment.payload.split(b" ")[0].decode())
+        for segment in segments.read(captures["client"].path, float)
         if segment.is_request
     }
     for one in run.requests:
@@ -119,7 +121,7 @@ def test_a_fleet_of_all_kinds_logs_what_servers_and_captures_have(make_lab: Make
     served = {
         row.request.split(" ")[1].removeprefix("/?"): (row.request.split(" ")[0], server)
         for server in ("rs1", "rs2", "rs3")
-        for row in observe.served(lab, server)
+        for row in kernels.served(lab, server)
         if "/?" in row.request
     }
     for one in run.requests:
@@ -131,7 +133,7 @@ def test_a_fleet_of_all_kinds_logs_what_servers_and_captures_have(make_lab: Make
 
 def test_a_kind_that_is_not_installed_is_named_with_what_helps() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "netns.cli", "clients", "list", "--json"],
+        [sys.executable, "-m", "netns.cli.main.main", "clients", "list", "--json"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from netns.lab import Lab
-from netns.web import SYSTEM_PATH
+from netns.linux.programs import SYSTEM_PATH
+from netns.namespaces.lab import NamespaceLab
 from tests.integration.conftest import NAME, VIP, MakeLab, events, eventually, row, wait_for_state
 from tests.integration.keepalive import KeepAlive
 
@@ -28,7 +28,7 @@ CURL = ["curl", "--silent", "--show-error", "--max-time", "1"]
 VIRTUAL_SERVER: dict[str, Any] = {"name": '"web"', "address": f'"{VIP}"', "port": 80, "dscp": 10}
 
 
-def netfilter(lab: Lab) -> list[str]:
+def netfilter(lab: NamespaceLab) -> list[str]:
     """All lines of the rules of the box's namespace, sorted, without their counters."""
     listed = [
         lab.run("box", command, check=True).stdout
@@ -42,7 +42,7 @@ def files() -> list[str]:
     return sorted(path.name for path in Path("/run/l4box").iterdir() if path.stem in (NAME, "other"))
 
 
-def run_box(lab: Lab, config: Path) -> subprocess.CompletedProcess[str]:
+def run_box(lab: NamespaceLab, config: Path) -> subprocess.CompletedProcess[str]:
     return lab.run("box", [sys.executable, "-m", "lb.cli", "run", "-c", str(config)], timeout=20)
 
 
@@ -114,7 +114,7 @@ def test_killed_daemon_is_a_dead_box_and_the_next_one_takes_over_its_leftovers(m
     assert netfilter(lab) == rules
 
 
-def descriptor_limits(lab: Lab) -> tuple[int, int]:
+def descriptor_limits(lab: NamespaceLab) -> tuple[int, int]:
     """The daemon's soft and hard limit."""
     return resource.prlimit(lab.running("box")[0], resource.RLIMIT_NOFILE)
 
@@ -303,7 +303,7 @@ def test_packets_past_the_vip_are_not_queued(make_lab: MakeLab) -> None:
     assert lab.box.stats()["queue"]["received"] == before
 
 
-def _reload(lab: Lab, text: str) -> None:
+def _reload(lab: NamespaceLab, text: str) -> None:
     (lab.directory / "box.toml").write_text(text)
     [pid] = lab.running("box")[:1]
     os.kill(pid, signal.SIGHUP)

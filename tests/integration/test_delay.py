@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 from scapy.layers.inet import TCP
 
-from netns import delay, lifecycle, process, state
-from netns.lab import Lab
-from netns.status import look
+from netns import labs
+from netns.lab import state
+from netns.linux import process
+from netns.namespaces import delay
+from netns.namespaces.lab import NamespaceLab
+from netns.namespaces.status import look
 from tests.integration.conftest import NAME, VIP, MakeLab, alive_in, eventually, timed_packets
 
 pytestmark = pytest.mark.integration
@@ -25,7 +28,7 @@ HANDSHAKES = 30
 DATAGRAMS = 5000
 
 
-def handshakes_ms(lab: Lab, address: str) -> list[float]:
+def handshakes_ms(lab: NamespaceLab, address: str) -> list[float]:
     """How long the client's TCP handshakes take."""
 
     def measure() -> list[float]:
@@ -39,13 +42,13 @@ def handshakes_ms(lab: Lab, address: str) -> list[float]:
     return lab.inside("client", measure)
 
 
-def curl(lab: Lab, *words: str) -> str:
+def curl(lab: NamespaceLab, *words: str) -> str:
     """The status code, the bytes received and the bytes sent."""
     argv = ["curl", "-s", "--max-time", "30", "-o", "/dev/null"]
     return lab.run("client", [*argv, "-w", "%{http_code} %{size_download} %{size_upload}", *words]).stdout
 
 
-def queue_rules(lab: Lab) -> list[str]:
+def queue_rules(lab: NamespaceLab) -> list[str]:
     rules = lab.run("router", ["iptables", "-t", "mangle", "-S"], check=True).stdout.splitlines()
     return [rule for rule in rules if "NFQUEUE" in rule]
 
@@ -162,7 +165,7 @@ def test_status_names_the_delay_and_says_when_it_is_dead_and_down_removes_it(mak
     eventually(lambda: not lab.running(delay.ROLE), "the delay's process is dead")
     (problem,) = look(made).problems
     assert problem.startswith("delay is dead")
-    lifecycle.down(NAME)
+    labs.down(NAME)
     assert alive_in(router) == []
 
 
@@ -178,5 +181,5 @@ def test_down_ends_the_delays_process(make_lab: MakeLab) -> None:
     make_lab(lab={"delay_ms": 20})
     router = {os.stat(f"/run/netns/{NAME}-router").st_ino}
     assert alive_in(router)
-    lifecycle.down(NAME)
+    labs.down(NAME)
     assert alive_in(router) == []

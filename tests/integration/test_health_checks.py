@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from netns.lab import Lab
+from netns.namespaces.lab import NamespaceLab
 from netns.web import StopSignal
 from tests.integration.conftest import VIP, MakeLab, events, eventually, row, wait_for_state
 from tests.integration.keepalive import KeepAlive
@@ -22,7 +22,7 @@ SLACK_S = 0.25 * SPEED
 CURL = ["curl", "--silent", "--show-error", "--max-time", "2"]
 
 
-def keep_alive_to(lab: Lab, server: str, **options: Any) -> KeepAlive:
+def keep_alive_to(lab: NamespaceLab, server: str, **options: Any) -> KeepAlive:
     """A keep-alive client whose connection the box has given to `server`."""
     for _ in range(6):
         client = KeepAlive(lab, VIP, **options)
@@ -32,11 +32,11 @@ def keep_alive_to(lab: Lab, server: str, **options: Any) -> KeepAlive:
     raise AssertionError(f"no connection went to {server}")
 
 
-def server_of_new_connection(lab: Lab) -> str:
+def server_of_new_connection(lab: NamespaceLab) -> str:
     return lab.run("client", [*CURL, f"http://{VIP}/"], check=True).stdout.strip()
 
 
-def box_time(lab: Lab) -> float:
+def box_time(lab: NamespaceLab) -> float:
     return float(lab.box.stats()["uptime_s"])
 
 

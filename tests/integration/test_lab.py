@@ -15,11 +15,13 @@ from click.testing import CliRunner
 from scapy.layers.inet import IP, TCP
 
 from lb.config import parse
-from netns import box, lifecycle, namespace, state
-from netns.cli import main
-from netns.config import LabConfig, load
+from netns import labs
+from netns.cli.main import main
 from netns.errors import LabError
-from netns.lab import Lab
+from netns.lab import box, state
+from netns.linux import namespace
+from netns.namespaces.lab import NamespaceLab
+from netns.plan.config import LabConfig, load
 from netns.web import StopSignal
 from tests.integration.conftest import alive_in, eventually, packets
 
@@ -31,9 +33,9 @@ CURL = ["curl", "--silent", "--show-error", "--max-time", "5"]
 
 KILLED_UP = """
 import os, signal, sys
-from netns import state
-from netns.config import load
-from netns.lifecycle import up
+from netns.lab import state
+from netns.labs import up
+from netns.plan.config import load
 
 name, step, moment = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 write, done = state.write, 0
@@ -60,12 +62,12 @@ def clean() -> Iterator[None]:
         assert leftovers(name) == []
     yield
     for name in names:
-        lifecycle.down(name)
+        labs.down(name)
 
 
 @pytest.fixture
-def lab() -> Lab:
-    return lifecycle.up(load(None, name=NAME))
+def lab() -> NamespaceLab:
+    return labs.up(load(None, name=NAME))
 
 
 def leftovers(name: str) -> list[str]:
@@ -88,20 +90,22 @@ def l4lab(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def get(lab: Lab, url: str = f"http://{VIP}/") -> subprocess.CompletedProcess[str]:
+def get(lab: NamespaceLab, url: str = f"http://{VIP}/") -> subprocess.CompletedProcess[str]:
     return lab.run("client", [*CURL, url])
 
 
 # What it makes
 
 
-def test_client_gets_pages_of_every_server_through_the_vip_and_each_answers_its_own_name(lab: Lab) -> None:
+def test_client_gets_pages_of_every_server_through_the_vip_and_each_answers_its_own_name(
+    lab: NamespaceLab,
+) -> None:
     seen: set[str] = set()
     eventually(lambda: seen.add(get(lab).stdout.strip()) or len(seen) == 3, "a page of each server")
     assert seen == {"rs1", "rs2", "rs3"}
 
 
-def test_request_passes_the_box_and_the_reply_does_not(lab: Lab, tmp_path: Path) -> None:
+def test_request_passes_the_box_and_the_reply_does_not(lab: NamespaceLab, tmp_path: Path) -> None:
     with lab.capture(
         ["client", "box", "router:box", "rs1", "rs2", "rs3"], tmp_path / "out.pcapng"
     ) as capture:
@@ -120,7 +124,7 @@ def test_request_passes_the_box_and_the_reply_does_not(lab: Lab, tmp_path: Path)
     assert {packet.tos for point, packet in seen if packet.dst == server} == {10 << 2}
 
 
-def test_capture_holds_the_last_packets_before_it_ended(lab: Lab, tmp_path: Path) -> None:
+def test_capture_holds_the_last_packets_before_it_ended(lab: NamespaceLab, tmp_path: Path) -> None:
     with lab.capture(["client"], tmp_path / "out.pcapng", expression="tcp port 80") as capture:
         for _ in range(5):
             get(lab)
@@ -133,7 +137,7 @@ def test_capture_holds_the_last_packets_before_it_ended(lab: Lab, tmp_path: Path
 
 def test_without_offload_every_captured_checksum_is_right(tmp_path: Path) -> None:
     config = parse(LabConfig, {"name": NAME, "offload": False}, "test")
-    lab = lifecycle.up(config)
+    lab = labs.up(config)
     with lab.capture(["client"], tmp_path / "out.pcapng", expression="tcp") as capture:
         get(lab)
     seen = packets(capture.path)
@@ -145,7 +149,9 @@ def test_without_offload_every_captured_checksum_is_right(tmp_path: Path) -> Non
         assert claimed == (recomputed.chksum, recomputed[TCP].chksum)
 
 
-def test_nothing_but_lo_and_the_links_is_in_a_node_and_nothing_of_the_lab_is_on_the_host(lab: Lab) -> None:
+def test_nothing_but_lo_and_the_links_is_in_a_node_and_nothing_of_the_lab_is_on_the_host(
+    lab: NamespaceLab,
+) -> None:
     def names(output: str) -> set[str]:
         return {entry["ifname"] for entry in json.loads(output)}
 
@@ -163,7 +169,7 @@ def test_nothing_but_lo_and_the_links_is_in_a_node_and_nothing_of_the_lab_is_on_
     assert VIP not in addresses
 
 
-def test_kernel_settings_are_those_of_the_plan(lab: Lab) -> None:
+def test_kernel_settings_are_those_of_the_plan(lab: NamespaceLab) -> None:
     for node in lab.plan.nodes:
         paths = [path for path, _ in node.sysctls]
         read = lab.run(node.name, ["sysctl", "-n", *paths]).stdout.split()
@@ -173,7 +179,7 @@ def test_kernel_settings_are_those_of_the_plan(lab: Lab) -> None:
 # What is done to servers
 
 
-def test_renamed_health_file_gives_404_and_put_back_200(lab: Lab) -> None:
+def test_renamed_health_file_gives_404_and_put_back_200(lab: NamespaceLab) -> None:
     def health() -> str:
         url = f"http://{lab.node('rs2').address}/health_check.html"
         return lab.run("client", [*CURL, "-o", "/dev/null", "-w", "%{http_code}", url]).stdout
@@ -187,7 +193,7 @@ def test_renamed_health_file_gives_404_and_put_back_200(lab: Lab) -> None:
 
 
 def test_vip_down_makes_the_server_deaf_to_the_vip_and_vip_up_brings_it_back() -> None:
-    lab = lifecycle.up(parse(LabConfig, {"name": NAME, "server": [{"name": "rs1"}]}, "test"))
+    lab = labs.up(parse(LabConfig, {"name": NAME, "server": [{"name": "rs1"}]}, "test"))
 
     def labels() -> str:
         return lab.run("rs1", ["ip", "addr", "show", "dev", "lo"]).stdout
@@ -208,7 +214,7 @@ def test_graceful_stop_finishes_the_download_in_flight_and_refuses_new_connectio
     web: str, tmp_path: Path
 ) -> None:
     config = parse(LabConfig, {"name": NAME, "server": [{"name": "rs1", "web": web}]}, "test")
-    lab = lifecycle.up(config)
+    lab = labs.up(config)
     (lab.web("rs1").root / "large").write_bytes(bytes(8_000_000))
     target = tmp_path / "large"
     url = f"http://{lab.node('rs1').address}/large"
@@ -225,7 +231,7 @@ def test_graceful_stop_finishes_the_download_in_flight_and_refuses_new_connectio
 
 @pytest.mark.parametrize("web", ["nginx", "builtin"])
 def test_killed_server_leaves_no_process(web: str) -> None:
-    lab = lifecycle.up(parse(LabConfig, {"name": NAME, "server": [{"name": "rs1", "web": web}]}, "test"))
+    lab = labs.up(parse(LabConfig, {"name": NAME, "server": [{"name": "rs1", "web": web}]}, "test"))
     home = {os.stat(f"/run/netns/{NAME}-rs1").st_ino}
     assert alive_in(home)
     lab.stop("rs1", StopSignal.KILL)
@@ -234,7 +240,9 @@ def test_killed_server_leaves_no_process(web: str) -> None:
     assert not lab.start("rs1")
 
 
-def test_processes_lead_their_own_session_in_the_root_directory_and_are_nobodys_children(lab: Lab) -> None:
+def test_processes_lead_their_own_session_in_the_root_directory_and_are_nobodys_children(
+    lab: NamespaceLab,
+) -> None:
     for role in ("box", "web rs1"):
         leader = lab.running(role)[0]
         assert os.getsid(leader) == leader
@@ -246,16 +254,16 @@ def test_processes_lead_their_own_session_in_the_root_directory_and_are_nobodys_
 # Up and down
 
 
-def test_down_leaves_no_namespace_no_process_and_no_file(lab: Lab) -> None:
+def test_down_leaves_no_namespace_no_process_and_no_file(lab: NamespaceLab) -> None:
     namespaces = inodes(NAME)
     assert len(namespaces) == 6
     assert alive_in(namespaces)
-    assert lifecycle.down(NAME)
+    assert labs.down(NAME)
     assert leftovers(NAME) == []
     assert alive_in(namespaces) == []
 
 
-def test_up_of_a_running_lab_says_so_and_changes_nothing(lab: Lab) -> None:
+def test_up_of_a_running_lab_says_so_and_changes_nothing(lab: NamespaceLab) -> None:
     before = state.read(NAME)
     code, _, said = l4lab("up", "--name", NAME)
     assert code == 0
@@ -263,7 +271,9 @@ def test_up_of_a_running_lab_says_so_and_changes_nothing(lab: Lab) -> None:
     assert state.read(NAME) == before
 
 
-def test_up_of_a_running_lab_with_another_configuration_is_refused_and_says_what_differs(lab: Lab) -> None:
+def test_up_of_a_running_lab_with_another_configuration_is_refused_and_says_what_differs(
+    lab: NamespaceLab,
+) -> None:
     code, _, said = l4lab("up", "--name", NAME, "--speed", "7")
     assert code == 1
     assert "other settings (speed is 1.0, not 7.0)" in said
@@ -285,9 +295,9 @@ def test_up_killed_at_any_step_is_cleared_by_down(monkeypatch: pytest.MonkeyPatc
     writes = []
     write = state.write
     monkeypatch.setattr(state, "write", lambda made: (writes.append(made), write(made)))
-    lifecycle.up(load(None, name=NAME), wait=False)
+    labs.up(load(None, name=NAME), wait=False)
     steps = len(writes)
-    lifecycle.down(NAME)
+    labs.down(NAME)
     assert steps > 10
     for step in range(1, steps + 1):
         for moment in ("before", "after"):
@@ -295,7 +305,7 @@ def test_up_killed_at_any_step_is_cleared_by_down(monkeypatch: pytest.MonkeyPatc
             killed = subprocess.run([sys.executable, "-c", KILLED_UP, *arguments], check=False)
             assert killed.returncode == -signal.SIGKILL
             namespaces = inodes(NAME)
-            lifecycle.down(NAME)
+            labs.down(NAME)
             assert leftovers(NAME) == [], f"killed {moment} step {step}"
             eventually(lambda of=namespaces: alive_in(of) == [], f"no process; killed {moment} step {step}")
 
@@ -316,7 +326,7 @@ def test_up_interrupted_at_any_step_removes_what_it_made(monkeypatch: pytest.Mon
         monkeypatch.setattr(state, "write", interrupted)
         namespaces: set[int] = set()
         try:
-            lifecycle.up(load(None, name=NAME), wait=False)
+            labs.up(load(None, name=NAME), wait=False)
         except KeyboardInterrupt:
             namespaces = inodes(NAME)
         else:
@@ -325,7 +335,7 @@ def test_up_interrupted_at_any_step_removes_what_it_made(monkeypatch: pytest.Mon
             monkeypatch.setattr(state, "write", write)
         assert leftovers(NAME) == [], f"interrupted at step {steps}"
         assert alive_in(namespaces) == []
-        lifecycle.down(NAME)
+        labs.down(NAME)
         steps += 1
     assert steps > 10
 
@@ -372,9 +382,9 @@ def test_configuration_mistake_exits_3_before_anything_is_made(tmp_path: Path) -
 # What is not the lab's
 
 
-def test_two_labs_on_the_same_subnets_do_not_meet(lab: Lab, tmp_path: Path) -> None:
+def test_two_labs_on_the_same_subnets_do_not_meet(lab: NamespaceLab, tmp_path: Path) -> None:
     other = parse(LabConfig, {"name": f"{NAME}2", "server": [{"name": "other"}]}, "test")
-    second = lifecycle.up(other)
+    second = labs.up(other)
     assert second.node("other").address == lab.node("rs1").address
     assert second.node("client").address != lab.node("client").address
     with second.capture(
@@ -383,7 +393,7 @@ def test_two_labs_on_the_same_subnets_do_not_meet(lab: Lab, tmp_path: Path) -> N
         assert {get(lab).stdout.strip() for _ in range(5)} <= {"rs1", "rs2", "rs3"}
     assert sum(seen.packets for seen in capture.counted) == 0
     assert get(second).stdout == "other\n"
-    lifecycle.down(second.name)
+    labs.down(second.name)
     assert get(lab).returncode == 0
 
 
@@ -393,8 +403,8 @@ def test_namespaces_with_similar_names_survive_up_and_down() -> None:
         for name in foreign:
             subprocess.run(["ip", "netns", "add", name], check=True)
         before = {name: namespace.identity(name) for name in foreign}
-        lifecycle.up(load(None, name=NAME))
-        lifecycle.down(NAME)
+        labs.up(load(None, name=NAME))
+        labs.down(NAME)
         assert {name: namespace.identity(name) for name in foreign} == before
     finally:
         for name in foreign:
@@ -406,29 +416,29 @@ def test_up_refuses_a_namespace_name_that_is_taken_and_leaves_it() -> None:
     try:
         before = namespace.identity(f"{NAME}-rs2")
         with pytest.raises(LabError, match="this lab did not make it"):
-            lifecycle.up(load(None, name=NAME))
+            labs.up(load(None, name=NAME))
         assert namespace.identity(f"{NAME}-rs2") == before
         assert leftovers(NAME) == [f"namespace {NAME}-rs2"]
     finally:
         subprocess.run(["ip", "netns", "del", f"{NAME}-rs2"], check=True)
 
 
-def test_down_leaves_alone_a_namespace_that_took_the_name_of_one_of_the_labs(lab: Lab) -> None:
+def test_down_leaves_alone_a_namespace_that_took_the_name_of_one_of_the_labs(lab: NamespaceLab) -> None:
     said: list[str] = []
     subprocess.run(["ip", "netns", "del", f"{NAME}-client"], check=True)
     subprocess.run(["ip", "netns", "add", f"{NAME}-client"], check=True)
     try:
-        lifecycle.down(NAME, say=said.append)
+        labs.down(NAME, say=said.append)
         assert leftovers(NAME) == [f"namespace {NAME}-client"]
         assert any("is not the one this lab made" in line for line in said)
     finally:
         subprocess.run(["ip", "netns", "del", f"{NAME}-client"], check=True)
 
 
-def test_down_leaves_alone_and_names_a_program_that_somebody_else_runs_on_a_node(lab: Lab) -> None:
+def test_down_leaves_alone_and_names_a_program_that_somebody_else_runs_on_a_node(lab: NamespaceLab) -> None:
     said: list[str] = []
     with lab.popen("client", ["cat"], stdin=subprocess.PIPE) as mine:
-        lifecycle.down(NAME, say=said.append)
+        labs.down(NAME, say=said.append)
         assert mine.poll() is None
         mine.kill()
     assert f"left alone: cat (pid {mine.pid}) runs on in what was {NAME}-client" in said
@@ -437,7 +447,7 @@ def test_down_leaves_alone_and_names_a_program_that_somebody_else_runs_on_a_node
 # Status
 
 
-def test_status_shows_the_whole_lab_as_one_json_document(lab: Lab) -> None:
+def test_status_shows_the_whole_lab_as_one_json_document(lab: NamespaceLab) -> None:
     code, out, said = l4lab("status", "--name", NAME, "--json")
     assert (code, said) == (0, "")
     shown = json.loads(out)
@@ -450,18 +460,18 @@ def test_status_shows_the_whole_lab_as_one_json_document(lab: Lab) -> None:
     assert [row["state"] for row in server["box"]] == ["ACTIVE"]
 
 
-def test_status_of_a_lab_whose_box_was_killed_says_what_is_dead(lab: Lab) -> None:
+def test_status_of_a_lab_whose_box_was_killed_says_what_is_dead(lab: NamespaceLab) -> None:
     (pid,) = lab.running("box")
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: not lab.running("box"), "the box is dead")
     code, _, said = l4lab("status", "--name", NAME)
     assert code == 1
     assert f"problem: box is dead (it was pid {pid}" in said
-    lifecycle.down(NAME)
+    labs.down(NAME)
     assert leftovers(NAME) == []
 
 
-def test_up_of_a_lab_whose_box_was_killed_repairs_nothing_and_says_what_is_dead(lab: Lab) -> None:
+def test_up_of_a_lab_whose_box_was_killed_repairs_nothing_and_says_what_is_dead(lab: NamespaceLab) -> None:
     lab.stop_box()
     assert l4lab("box", "--name", NAME, "start")[0] == 0
     os.kill(lab.running("box")[0], signal.SIGKILL)
@@ -472,7 +482,7 @@ def test_up_of_a_lab_whose_box_was_killed_repairs_nothing_and_says_what_is_dead(
     assert not lab.running("box")
 
 
-def test_status_names_a_missing_namespace_and_a_dead_master_whose_workers_live_on(lab: Lab) -> None:
+def test_status_names_a_missing_namespace_and_a_dead_master_whose_workers_live_on(lab: NamespaceLab) -> None:
     subprocess.run(["ip", "netns", "del", f"{NAME}-client"], check=True)
     master, *workers = lab.running("web rs1")
     os.kill(master, signal.SIGKILL)
@@ -482,30 +492,30 @@ def test_status_names_a_missing_namespace_and_a_dead_master_whose_workers_live_o
     assert "client: its namespace is gone" in said
     assert "web rs1 is dead" in said
     assert f"processes it left run on: {', '.join(map(str, workers))}" in said
-    lifecycle.down(NAME)
+    labs.down(NAME)
     assert leftovers(NAME) == []
 
 
-def test_down_after_the_box_was_killed_leaves_neither_its_socket_nor_its_lock(lab: Lab) -> None:
+def test_down_after_the_box_was_killed_leaves_neither_its_socket_nor_its_lock(lab: NamespaceLab) -> None:
     lab.close()
     assert l4lab("box", "--name", NAME, "kill")[0] == 0
     assert not list(Path("/run/l4box").glob(f"{NAME}.*"))
-    lifecycle.down(NAME)
+    labs.down(NAME)
     assert leftovers(NAME) == []
 
 
-def test_down_after_a_killed_box_was_forgotten_removes_its_socket_and_lock(lab: Lab) -> None:
+def test_down_after_a_killed_box_was_forgotten_removes_its_socket_and_lock(lab: NamespaceLab) -> None:
     lab.close()
     (pid,) = lab.running("box")
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: not lab.running("box"), "the box is dead")
     lab.drop("box")
     assert list(Path("/run/l4box").glob(f"{NAME}.*"))
-    lifecycle.down(NAME)
+    labs.down(NAME)
     assert leftovers(NAME) == []
 
 
-def test_commands_say_what_they_did_and_what_was_done_already(lab: Lab) -> None:
+def test_commands_say_what_they_did_and_what_was_done_already(lab: NamespaceLab) -> None:
     def said(*words: str) -> str:
         return l4lab(words[0], "--name", NAME, *words[1:])[2].strip()
 
@@ -521,7 +531,7 @@ def test_commands_say_what_they_did_and_what_was_done_already(lab: Lab) -> None:
     assert said("box", "start") == "box: started"
 
 
-def test_server_stopped_on_purpose_is_no_problem(lab: Lab) -> None:
+def test_server_stopped_on_purpose_is_no_problem(lab: NamespaceLab) -> None:
     assert l4lab("server", "--name", NAME, "rs1", "stop")[0] == 0
     code, out, _ = l4lab("status", "--name", NAME, "--json")
     assert code == 0
@@ -538,18 +548,18 @@ def test_status_of_no_lab_fails_and_says_how_to_make_it() -> None:
 # The command line
 
 
-def test_exec_runs_on_the_node_and_gives_its_exit_code(lab: Lab) -> None:
+def test_exec_runs_on_the_node_and_gives_its_exit_code(lab: NamespaceLab) -> None:
     def execute(*command: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "netns.cli", "exec", "--name", NAME, "rs1", *command]
+        argv = [sys.executable, "-m", "netns.cli.main.main", "exec", "--name", NAME, "rs1", *command]
         return subprocess.run(argv, capture_output=True, text=True, check=False)
 
     assert str(lab.node("rs1").address) in execute("--", "ip", "addr", "show", "eth0").stdout
     assert execute("sh", "-c", "exit 42").returncode == 42
 
 
-def test_capture_command_writes_one_file_and_counts_by_node(lab: Lab, tmp_path: Path) -> None:
+def test_capture_command_writes_one_file_and_counts_by_node(lab: NamespaceLab, tmp_path: Path) -> None:
     path = tmp_path / "out.pcapng"
-    argv = [sys.executable, "-m", "netns.cli", "capture", "--name", NAME, "--json", "-o", str(path)]
+    argv = [sys.executable, "-m", "netns.cli.main.main", "capture", "--name", NAME, "--json", "-o", str(path)]
     argv += ["client", "router:client", "--filter", "tcp"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as capture:
         assert capture.stderr is not None
@@ -564,15 +574,25 @@ def test_capture_command_writes_one_file_and_counts_by_node(lab: Lab, tmp_path: 
     assert len(packets(path)) == sum(counted.values())
 
 
-def test_down_ends_a_capture_whose_command_was_killed(lab: Lab, tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "netns.cli", "capture", "--name", NAME, "-o", str(tmp_path / "o"), "client"]
+def test_down_ends_a_capture_whose_command_was_killed(lab: NamespaceLab, tmp_path: Path) -> None:
+    argv = [
+        sys.executable,
+        "-m",
+        "netns.cli.main.main",
+        "capture",
+        "--name",
+        NAME,
+        "-o",
+        str(tmp_path / "o"),
+        "client",
+    ]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as capture:
         assert capture.stderr is not None
         assert "capturing" in capture.stderr.readline()
         capture.kill()
     namespaces = inodes(NAME)
     assert any("tcpdump" in line for line in alive_in(namespaces))
-    lifecycle.down(NAME)
+    labs.down(NAME)
     assert alive_in(namespaces) == []
 
 
@@ -587,7 +607,9 @@ def test_doctor_tries_every_kernel_feature_and_finds_this_machine_fit() -> None:
 def test_doctor_names_the_package_of_a_missing_program_and_exits_5(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("netns.doctor.installed", lambda program: None if program == "nft" else "/bin/true")
+    monkeypatch.setattr(
+        "netns.namespaces.doctor.installed", lambda program: None if program == "nft" else "/bin/true"
+    )
     code, out, _ = l4lab("doctor")
     assert code == 5
     assert "apt-get install nftables" in out

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from netns.lab import Lab
+from netns.namespaces.lab import NamespaceLab
 from tests.integration.conftest import MakeLab, eventually, nstat, row
 from tests.integration.many_connections import IDLE, ManyConnections
 from tests.integration.steady_load import Request, SteadyLoad
@@ -35,7 +35,7 @@ ATTEMPTS = 3
 Figures = dict[str, Any]
 
 
-def lab_of_three_vips(make_lab: MakeLab, attempt: int) -> Lab:
+def lab_of_three_vips(make_lab: MakeLab, attempt: int) -> NamespaceLab:
     def service(name: str, vip: str, dscp: int, servers: Sequence[str], pace: float) -> dict[str, Any]:
         return {
             "name": name,
@@ -90,11 +90,11 @@ def _quantile(requests: Sequence[Request], share: float) -> float:
     return round(ordered[int(share * len(ordered))], 2)
 
 
-def resets_accepted(lab: Lab) -> int:
+def resets_accepted(lab: NamespaceLab) -> int:
     return sum(nstat(lab, node, "TcpEstabResets") for node in CLIENTS)
 
 
-def storm(lab: Lab, vip: str) -> tuple[float, float, Figures]:
+def storm(lab: NamespaceLab, vip: str) -> tuple[float, float, Figures]:
     """Both servers of the VIP fail; Unix times of the first FAILED and the last reset accepted, figures."""
     before = resets_accepted(lab)
     seen = lab.box.stats()["last_event"]
@@ -115,7 +115,7 @@ def storm(lab: Lab, vip: str) -> tuple[float, float, Figures]:
     return started[0], last, figures
 
 
-def run(lab: Lab) -> Figures:
+def run(lab: NamespaceLab) -> Figures:
     with ExitStack() as held:
         clients = {
             vip: [held.enter_context(ManyConnections(lab, vip, node=node)) for node in CLIENTS]

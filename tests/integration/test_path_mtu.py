@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from scapy.layers.inet import ICMP, IP, IPerror
 
-from netns.lab import Lab
+from netns.namespaces.lab import NamespaceLab
 from tests.integration.conftest import VIP, MakeLab, packets
 
 pytestmark = pytest.mark.integration
@@ -22,7 +22,7 @@ NEEDED = (3, 4)
 """Type and code of "fragmentation needed and DF set" (RFC 792)."""
 
 
-def shrink(lab: Lab, node: str) -> None:
+def shrink(lab: NamespaceLab, node: str) -> None:
     """Give the node's link an MTU of SMALL, of which its TCP says nothing to its peers."""
     gateway = str(lab.node(node).routes[0].via)
     lab.run("router", ["ip", "link", "set", node, "mtu", str(SMALL)], check=True)
@@ -30,23 +30,23 @@ def shrink(lab: Lab, node: str) -> None:
     lab.run(node, ["ip", "route", "change", "default", "via", gateway, "advmss", "1460"], check=True)
 
 
-def curl(lab: Lab, *words: str) -> str:
+def curl(lab: NamespaceLab, *words: str) -> str:
     """The status code, the bytes received and the bytes sent."""
     argv = ["curl", "-s", "--max-time", "4", "-o", "/dev/null"]
     return lab.run("client", [*argv, "-w", "%{http_code} %{size_download} %{size_upload}", *words]).stdout
 
 
-def download(lab: Lab) -> str:
+def download(lab: NamespaceLab) -> str:
     (lab.root("rs1") / "large").write_bytes(bytes(SIZE))
     return curl(lab, f"http://{VIP}/large")
 
 
-def upload(lab: Lab, directory: Path) -> str:
+def upload(lab: NamespaceLab, directory: Path) -> str:
     (directory / "body").write_bytes(bytes(SIZE))
     return curl(lab, "--data-binary", f"@{directory}/body", f"http://{VIP}/")
 
 
-def one_server(make_lab: MakeLab, **box: str) -> Lab:
+def one_server(make_lab: MakeLab, **box: str) -> NamespaceLab:
     return make_lab(lab={"server": [{"name": "rs1"}], "box": box})
 
 

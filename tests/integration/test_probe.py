@@ -58,7 +58,7 @@ PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + b"y" * 300_000
 
 
 @dataclass(frozen=True, slots=True)
-class Lab:
+class NamespaceLab:
     """A box between a router, where its routes lead, and a server, where only its marks lead."""
 
     box: str
@@ -66,7 +66,7 @@ class Lab:
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
+def lab() -> Iterator[NamespaceLab]:
     with namespaces("router", "box", "server") as (router, box, server):
         link(router, ["10.80.1.1/24", "fd00:80:1::1/64"], box, ["10.80.1.2/24", "fd00:80:1::2/64"])
         link(box, ["10.80.2.1/24", "fd00:80:2::1/64"], server, [f"{REAL}/24", f"{REAL6}/64"])
@@ -82,7 +82,7 @@ def lab() -> Iterator[Lab]:
         ]
         with inside(box):
             netfilter.install(render("web", 35, services))
-        yield Lab(box, server)
+        yield NamespaceLab(box, server)
 
 
 def vip_up(server: str) -> None:
@@ -184,7 +184,7 @@ async def watched(request: probe.Request, left_or_reading: threading.Event) -> P
     return result.result()
 
 
-def check(lab: Lab, request: probe.Request) -> ProbeResult:
+def check(lab: NamespaceLab, request: probe.Request) -> ProbeResult:
     with inside(lab.box):
         return asyncio.run(checked(request))
 
@@ -208,7 +208,7 @@ def reads_then(answer: bytes) -> Callable[[socket.socket], None]:
     return behave
 
 
-def test_an_expected_status_through_the_dsr_path_is_a_success(lab: Lab) -> None:
+def test_an_expected_status_through_the_dsr_path_is_a_success(lab: NamespaceLab) -> None:
     with web_server(lab.server) as server, capture(lab.server, "box") as wire:
         assert check(lab, THROUGH_DSR) == ANSWERED
         syn = wire.wait_for(lambda packet: TCP in packet and packet[TCP].flags == "S")
@@ -223,7 +223,7 @@ def test_an_expected_status_through_the_dsr_path_is_a_success(lab: Lab) -> None:
         assert checksums_are_right(packet)
 
 
-def test_ipv6_goes_the_same_way(lab: Lab) -> None:
+def test_ipv6_goes_the_same_way(lab: NamespaceLab) -> None:
     with web_server(lab.server, family=socket.AF_INET6), capture(lab.server, "box") as wire:
         assert check(lab, THROUGH_DSR_IPV6) == ANSWERED
         syn = wire.wait_for(lambda packet: TCP in packet and packet[TCP].flags == "S")
@@ -231,20 +231,20 @@ def test_ipv6_goes_the_same_way(lab: Lab) -> None:
     assert checksums_are_right(syn)
 
 
-def test_another_status_is_a_bad_status_unless_expected(lab: Lab) -> None:
+def test_another_status_is_a_bad_status_unless_expected(lab: NamespaceLab) -> None:
     with web_server(lab.server, status=404):
         assert check(lab, THROUGH_DSR) == ProbeResult(Outcome.BAD_STATUS, "404", 404)
         assert check(lab, replace(THROUGH_DSR, expect=(200, 404))) == ProbeResult(Outcome.SUCCESS, "404", 404)
 
 
-def test_a_stopped_web_server_is_known_at_once(lab: Lab) -> None:
+def test_a_stopped_web_server_is_known_at_once(lab: NamespaceLab) -> None:
     for kind in ("l7", "l4"):
         # Were it not known at once, the timeout would be the answer.
         request = replace(THROUGH_DSR, kind=kind, timeout_s=60.0)
         assert check(lab, request) == ProbeResult(Outcome.MISS, "refused")
 
 
-def test_a_server_without_its_vip_times_out_and_is_green_only_on_the_direct_path(lab: Lab) -> None:
+def test_a_server_without_its_vip_times_out_and_is_green_only_on_the_direct_path(lab: NamespaceLab) -> None:
     execute(lab.server, f"ip address del {VIP}/32 dev lo")
     with web_server(lab.server):
         request = replace(THROUGH_DSR, timeout_s=0.3)
@@ -253,13 +253,13 @@ def test_a_server_without_its_vip_times_out_and_is_green_only_on_the_direct_path
         assert check(lab, DIRECT) == ANSWERED
 
 
-def test_a_server_without_its_dscp_rule_times_out(lab: Lab) -> None:
+def test_a_server_without_its_dscp_rule_times_out(lab: NamespaceLab) -> None:
     execute(lab.server, "nft delete table ip dsr")
     with web_server(lab.server):
         assert check(lab, replace(THROUGH_DSR, timeout_s=0.3)).outcome is Outcome.MISS
 
 
-def test_the_direct_path_is_not_rewritten(lab: Lab) -> None:
+def test_the_direct_path_is_not_rewritten(lab: NamespaceLab) -> None:
     with web_server(lab.server), capture(lab.server, "box") as wire:
         assert check(lab, DIRECT) == ANSWERED
         syn = wire.wait_for(lambda packet: TCP in packet and packet[TCP].flags == "S")
@@ -280,13 +280,13 @@ def test_the_direct_path_is_not_rewritten(lab: Lab) -> None:
     ],
     ids=lambda value: value[:24].decode("latin-1").strip() if isinstance(value, bytes) else "",
 )
-def test_what_has_no_status_is_a_miss_that_says_why(lab: Lab, answer: bytes, detail: str) -> None:
+def test_what_has_no_status_is_a_miss_that_says_why(lab: NamespaceLab, answer: bytes, detail: str) -> None:
     with tcp_server(lab.server, reads_then(answer)) as raised:
         assert check(lab, replace(THROUGH_DSR, timeout_s=20.0)) == ProbeResult(Outcome.MISS, detail)
     assert raised == []
 
 
-def test_the_status_line_decides_although_its_head_never_ends(lab: Lab) -> None:
+def test_the_status_line_decides_although_its_head_never_ends(lab: NamespaceLab) -> None:
     decided = threading.Event()
     results: list[ProbeResult] = []
 
@@ -303,14 +303,14 @@ def test_the_status_line_decides_although_its_head_never_ends(lab: Lab) -> None:
     assert results == [ANSWERED]
 
 
-def test_a_page_of_300_kb_ends_without_a_reset(lab: Lab) -> None:
+def test_a_page_of_300_kb_ends_without_a_reset(lab: NamespaceLab) -> None:
     with tcp_server(lab.server, reads_then(PAGE)) as raised:
         assert check(lab, THROUGH_DSR) == ANSWERED
     assert raised == []
     assert snmp(lab.box, "TcpOutRsts") == 0
 
 
-def test_a_body_that_comes_after_its_status_ends_without_a_reset(lab: Lab) -> None:
+def test_a_body_that_comes_after_its_status_ends_without_a_reset(lab: NamespaceLab) -> None:
     left_or_reading = threading.Event()
 
     def answer_in_two_parts(connection: socket.socket) -> None:
@@ -326,7 +326,7 @@ def test_a_body_that_comes_after_its_status_ends_without_a_reset(lab: Lab) -> No
     assert snmp(lab.box, "TcpOutRsts") == 0
 
 
-def test_a_server_that_ignores_connection_close_gets_a_fin(lab: Lab) -> None:
+def test_a_server_that_ignores_connection_close_gets_a_fin(lab: NamespaceLab) -> None:
     def keep_alive(connection: socket.socket) -> None:
         connection.recv(4096)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
@@ -337,7 +337,7 @@ def test_a_server_that_ignores_connection_close_gets_a_fin(lab: Lab) -> None:
     assert raised == []
 
 
-def test_a_server_that_never_stops_sending_is_left_after_a_megabyte(lab: Lab) -> None:
+def test_a_server_that_never_stops_sending_is_left_after_a_megabyte(lab: NamespaceLab) -> None:
     sent: list[int] = []
 
     def send_for_ever(connection: socket.socket) -> None:
@@ -353,7 +353,9 @@ def test_a_server_that_never_stops_sending_is_left_after_a_megabyte(lab: Lab) ->
 
 
 @pytest.mark.parametrize("early", [True, False], ids=["before the check closes", "after that"])
-def test_an_l4_check_of_a_server_that_speaks_first_ends_without_a_reset(lab: Lab, early: bool) -> None:
+def test_an_l4_check_of_a_server_that_speaks_first_ends_without_a_reset(
+    lab: NamespaceLab, early: bool
+) -> None:
     left_or_reading = threading.Event()
 
     def greet(connection: socket.socket) -> None:
@@ -373,7 +375,7 @@ def test_an_l4_check_of_a_server_that_speaks_first_ends_without_a_reset(lab: Lab
     assert snmp(lab.box, "TcpOutRsts") == 0
 
 
-def test_a_server_that_accepts_and_says_nothing_times_out_and_gets_a_reset(lab: Lab) -> None:
+def test_a_server_that_accepts_and_says_nothing_times_out_and_gets_a_reset(lab: NamespaceLab) -> None:
     def wait_for_the_end(connection: socket.socket) -> None:
         while connection.recv(4096):
             pass
@@ -385,7 +387,7 @@ def test_a_server_that_accepts_and_says_nothing_times_out_and_gets_a_reset(lab: 
     assert isinstance(raised[0], ConnectionResetError)
 
 
-def test_a_reset_is_a_miss(lab: Lab) -> None:
+def test_a_reset_is_a_miss(lab: NamespaceLab) -> None:
     def reset(connection: socket.socket) -> None:
         connection.recv(4096)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -394,7 +396,7 @@ def test_a_reset_is_a_miss(lab: Lab) -> None:
         assert check(lab, THROUGH_DSR) == ProbeResult(Outcome.MISS, "reset")
 
 
-def test_an_l4_check_connects_and_closes_with_a_fin(lab: Lab) -> None:
+def test_an_l4_check_connects_and_closes_with_a_fin(lab: NamespaceLab) -> None:
     ends: list[bytes] = []
     request = replace(THROUGH_DSR, kind="l4")
     with (
@@ -408,12 +410,12 @@ def test_an_l4_check_connects_and_closes_with_a_fin(lab: Lab) -> None:
     assert not any(map(from_the_box_with("R"), wire.packets))
 
 
-def test_no_route_is_unreachable(lab: Lab) -> None:
+def test_no_route_is_unreachable(lab: NamespaceLab) -> None:
     execute(lab.box, "ip route del default")
     assert check(lab, THROUGH_DSR) == ProbeResult(Outcome.MISS, "unreachable")
 
 
-def test_a_check_for_which_there_is_no_local_port_is_not_made_and_is_no_miss(lab: Lab) -> None:
+def test_a_check_for_which_there_is_no_local_port_is_not_made_and_is_no_miss(lab: NamespaceLab) -> None:
     execute(lab.box, "sysctl -qw 'net.ipv4.ip_local_port_range=40000 40000'")
     with (
         web_server(lab.server),
@@ -424,7 +426,7 @@ def test_a_check_for_which_there_is_no_local_port_is_not_made_and_is_no_miss(lab
         asyncio.run(checked(DIRECT))
 
 
-def test_a_cancelled_check_ends_at_once_and_leaves_no_connection(lab: Lab) -> None:
+def test_a_cancelled_check_ends_at_once_and_leaves_no_connection(lab: NamespaceLab) -> None:
     async def cancel_when_connected() -> None:
         task = asyncio.create_task(checked(replace(THROUGH_DSR, timeout_s=60.0)))
         await asyncio.get_running_loop().run_in_executor(None, connected.wait, 20)
@@ -444,7 +446,7 @@ def test_a_cancelled_check_ends_at_once_and_leaves_no_connection(lab: Lab) -> No
     assert execute(lab.box, "ss -Htan") == ""
 
 
-def test_checks_at_the_same_time_each_go_by_their_own_mark(lab: Lab) -> None:
+def test_checks_at_the_same_time_each_go_by_their_own_mark(lab: NamespaceLab) -> None:
     async def both() -> list[ProbeResult]:
         nowhere = replace(THROUGH_DSR, mark=MARK_BASE | 99, timeout_s=0.3)
         return await asyncio.gather(checked(THROUGH_DSR), checked(nowhere))

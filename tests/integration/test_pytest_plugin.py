@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from netns import lifecycle, state
+from netns import labs
+from netns.lab import state
 
 pytest_plugins = "pytester"
 pytestmark = pytest.mark.integration
@@ -18,7 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     yield
-    lifecycle.down("pytest")
+    labs.down("pytest")
 
 
 def run(pytester: pytest.Pytester, *words: str) -> pytest.RunResult:

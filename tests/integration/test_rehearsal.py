@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from netns import lifecycle, namespace, state
-from netns.config import load
+from netns import labs
+from netns.lab import state
+from netns.linux import namespace
+from netns.plan.config import load
 from tests.integration.conftest import alive_in, eventually
 
 pytestmark = pytest.mark.integration
@@ -30,12 +32,12 @@ RETRY = ("curl", "curl-new", "urllib3")
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     yield
-    lifecycle.down(NAME)
+    labs.down(NAME)
 
 
 def command(*words: str, speed: int = 20) -> list[str]:
     """`l4lab rehearse`, which heeds SIGINT even where the tests, run in the background, do not."""
-    program = ["env", "--default-signal=INT", sys.executable, "-m", "netns.cli"]
+    program = ["env", "--default-signal=INT", sys.executable, "-m", "netns.cli.main.main"]
     return [*program, "rehearse", "--name", NAME, "--speed", str(speed), *words]
 
 
@@ -265,14 +267,14 @@ def test_down_clears_a_rehearsal_that_was_killed(tmp_path: Path) -> None:
         running.kill()
     made = state.read(NAME)
     assert made is not None
-    lifecycle.down(NAME)
+    labs.down(NAME)
     eventually(lambda: named("98765") == [], "the script has ended")
     assert alive_in(set(made.namespaces.values())) == []
     assert leftovers() == []
 
 
 def test_a_lab_that_is_up_is_used_and_stays_up(tmp_path: Path) -> None:
-    lab = lifecycle.up(load(None, name=NAME, speed=20))
+    lab = labs.up(load(None, name=NAME, speed=20))
     code, _, said = rehearse("--servers", "rs1", "--clients", "curl:3", "--", "true", "{server}")
     assert code == INCONCLUSIVE, said
     assert [row["state"] for row in lab.box.servers()] == ["ACTIVE"] * 3

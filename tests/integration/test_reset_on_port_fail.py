@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from scapy.layers.inet import TCP
 
-from netns.lab import Lab
+from netns.namespaces.lab import NamespaceLab
 from tests.integration.conftest import (
     VIP,
     MakeLab,
@@ -49,7 +49,7 @@ def lab_with_resets(
     web: str | None = None,
     on_no_entry: str = "drop",
     **reset: Any,
-) -> Lab:
+) -> NamespaceLab:
     """`on_no_entry` is not the default, so that what answers late packets is the memory of the reset."""
     lab = make_lab(
         lab={"name": NAME, "server": [{"name": f"rs{one}", "web": web} for one in range(1, servers + 1)]},
@@ -60,11 +60,11 @@ def lab_with_resets(
     return lab
 
 
-def counted(lab: Lab, node: str) -> Counter[str]:
+def counted(lab: NamespaceLab, node: str) -> Counter[str]:
     return Counter({name: nstat(lab, node, name) for name in COUNTERS})
 
 
-def fail(lab: Lab, server: str) -> float:
+def fail(lab: NamespaceLab, server: str) -> float:
     """Take the server out as people do; the Unix time at which the box found it FAILED."""
     lab.health_off(server)
     wait_for_state(lab, server, "FAILED")
@@ -85,7 +85,7 @@ def reset_in_time(clients: ManyConnections, kind: str, failed: float, count: int
     return sorted(after_s for after_s in ended if after_s <= SOON_S)
 
 
-def established(lab: Lab, server: str) -> int:
+def established(lab: NamespaceLab, server: str) -> int:
     """Connections of the client that the server's kernel holds; the box's checks are not among them."""
     client = str(lab.node("client").address)
     ss = ["ss", "-Htn", "state", "established", "src", VIP, "dst", client]
@@ -93,19 +93,19 @@ def established(lab: Lab, server: str) -> int:
     return len(listed.splitlines())
 
 
-def sessions(lab: Lab, server: str) -> int:
+def sessions(lab: NamespaceLab, server: str) -> int:
     listed = sum(1 for _ in lab.box.sessions(server=server))
     assert row(lab, server)["sessions"] == listed
     return listed
 
 
-def make_link_slow(lab: Lab) -> None:
+def make_link_slow(lab: NamespaceLab) -> None:
     """Downloads wait in a queue before the link to the client; a reset waits behind their data."""
     shape = "tc qdisc add dev client root tbf rate 50mbit burst 16kb latency 300ms"
     lab.run("router", shape.split(), check=True)
 
 
-def lose_first_reset_of_each(lab: Lab) -> None:
+def lose_first_reset_of_each(lab: NamespaceLab) -> None:
     """Have the router lose one RST to each client's port."""
     rules = f"""
     table ip lossy {{
@@ -124,7 +124,7 @@ def lose_first_reset_of_each(lab: Lab) -> None:
     lab.run("router", ["nft", "-f", "-"], input=rules, check=True)
 
 
-def lose_syns_of_clients(lab: Lab, server: str) -> None:
+def lose_syns_of_clients(lab: NamespaceLab, server: str) -> None:
     """Have the server's kernel say nothing to clients, though it answers health checks."""
     rules = f"""
     table ip deaf {{
@@ -222,7 +222,7 @@ def test_half_closed_clients_are_all_reset(make_lab: MakeLab) -> None:
         assert (counted(lab, "client") - before)["TcpEstabResets"] == 20
 
 
-def states(lab: Lab, server: str) -> Counter[str]:
+def states(lab: NamespaceLab, server: str) -> Counter[str]:
     return Counter(session["state"] for session in lab.box.sessions(server=server))
 
 

@@ -21,8 +21,10 @@ from scapy.layers.inet import (
 )
 from scapy.packet import Packet
 
-from netns import apply, lifecycle, namespace
-from netns.lab import Lab
+from netns import labs
+from netns.linux import namespace
+from netns.linux.interfaces import turn_off_offload
+from netns.namespaces.lab import NamespaceLab
 from tests.integration.conftest import NAME, VIP, MakeLab, eventually, packets
 
 pytestmark = pytest.mark.integration
@@ -152,7 +154,7 @@ def test_both_ways_of_rewriting_give_the_same_bytes(make_lab: MakeLab, tmp_path:
             last = _send(lab, wanted, FIRST_ID)
         seen[rewrite] = _by_identification(capture.path, last)
         lab.close()
-        lifecycle.down(NAME)
+        labs.down(NAME)
         assert len(seen[rewrite]) == len(wanted)
     _assert_same(seen)
 
@@ -165,7 +167,7 @@ def test_both_ways_send_an_upload_of_super_packets_as_the_same_segments(
     taken: dict[str, int] = {}
     for rewrite in ("userspace", "kernel"):
         lab = make_lab(lab={**_lab(rewrite), "offload": True})
-        namespace.inside(lab.node("box").namespace, partial(apply.turn_off_offload, "eth0"))
+        namespace.inside(lab.node("box").namespace, partial(turn_off_offload, "eth0"))
         lab.vip_down("rs1")
         client = str(lab.node("client").address)
         link = json.loads(lab.run("router", ["ip", "-json", "link", "show", "client"], check=True).stdout)
@@ -187,7 +189,7 @@ def test_both_ways_send_an_upload_of_super_packets_as_the_same_segments(
         taken[rewrite] = lab.box.stats()["forwarded"] - before
         seen[rewrite] = _by_identification(capture.path, last + SEGMENTS)
         lab.close()
-        lifecycle.down(NAME)
+        labs.down(NAME)
         assert len(seen[rewrite]) == segments
     assert taken == {"userspace": segments, "kernel": len(wanted)}
     _assert_same(seen)
@@ -204,11 +206,11 @@ def _lab(rewrite: str) -> dict[str, object]:
     }
 
 
-def _on_their_way(lab: Lab) -> str:
+def _on_their_way(lab: NamespaceLab) -> str:
     return f"src host {lab.node('client').address} and dst host {lab.node('rs1').address}"
 
 
-def _send(lab: Lab, wanted: list[Packet], first: int) -> int:
+def _send(lab: NamespaceLab, wanted: list[Packet], first: int) -> int:
     """Send packets, numbered from `first` on, and return the last number when the box has forwarded all."""
     before = lab.box.stats()["forwarded"]
     for number, packet in enumerate(wanted):

@@ -155,7 +155,7 @@ def answer_to(connection: Connection, spoofed: int) -> Packet:
     )
 
 
-Place = Callable[[Connection], int]
+Lab = Callable[[Connection], int]
 
 
 def test_reset_at_rcv_nxt_is_accepted(connection: Connection) -> None:
@@ -176,7 +176,7 @@ def test_reset_at_rcv_nxt_is_accepted(connection: Connection) -> None:
     ],
 )
 def test_reset_elsewhere_in_the_window_draws_a_challenge_that_carries_rcv_nxt(
-    connection: Connection, place: Place
+    connection: Connection, place: Lab
 ) -> None:
     resets, challenges = connection.peers.count(RESETS), connection.peers.count(CHALLENGES)
     expected, spoofed = connection.rcv_nxt, place(connection)
@@ -199,7 +199,7 @@ def test_reset_elsewhere_in_the_window_draws_a_challenge_that_carries_rcv_nxt(
         pytest.param(lambda c: c.rcv_nxt + (1 << 30), id="long-after"),
     ],
 )
-def test_reset_outside_the_window_is_dropped_in_silence(connection: Connection, place: Place) -> None:
+def test_reset_outside_the_window_is_dropped_in_silence(connection: Connection, place: Lab) -> None:
     resets, challenges = connection.peers.count(RESETS), connection.peers.count(CHALLENGES)
     spoofed = place(connection)
     connection.spoof(spoofed, RST)
@@ -221,9 +221,7 @@ def test_reset_outside_the_window_is_dropped_in_silence(connection: Connection, 
         pytest.param(lambda _: 0, id="zero"),
     ],
 )
-def test_syn_at_any_number_draws_a_challenge_that_carries_rcv_nxt(
-    connection: Connection, place: Place
-) -> None:
+def test_syn_at_any_number_draws_a_challenge_that_carries_rcv_nxt(connection: Connection, place: Lab) -> None:
     challenges = connection.peers.count(CHALLENGES)
     spoofed = place(connection)
     connection.spoof(spoofed, SYN)

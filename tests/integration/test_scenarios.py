@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from netns import lifecycle, state
-from netns.cli import main
-from netns.pcapng import INTERFACE_DESCRIPTION
-from netns.scenario import discover
-from netns.wire import read
+from netns import labs
+from netns.cli.main import main
+from netns.lab import state
+from netns.play.scenario import discover
+from netns.record.pcapng import INTERFACE_DESCRIPTION
+from netns.record.segments import read
 from tests.integration.conftest import alive_in, eventually
 
 pytestmark = pytest.mark.integration
@@ -49,7 +50,7 @@ def play(run):
 def clean() -> Iterator[None]:
     """The lab is taken down whatever happens."""
     yield
-    lifecycle.down(NAME)
+    labs.down(NAME)
 
 
 def scenario(*arguments: str) -> tuple[int, str, str]:
@@ -65,7 +66,7 @@ def run(*arguments: str) -> tuple[int, dict[str, Any], str]:
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     """`l4lab scenario run` in a process that heeds SIGINT even where the tests, in the background, do not."""
-    program = ["env", "--default-signal=INT", sys.executable, "-m", "netns.cli"]
+    program = ["env", "--default-signal=INT", sys.executable, "-m", "netns.cli.main.main"]
     command = [*program, "scenario", "run", *arguments, "--name", NAME]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -176,7 +177,7 @@ def test_killed_scenario_leaves_a_lab_that_down_clears() -> None:
     code, _, said = scenario("run", "reset-on-port-fail", "--name", NAME)
     assert code == 1
     assert f"l4lab down --name {NAME}" in said
-    assert lifecycle.down(NAME)
+    assert labs.down(NAME)
     assert inodes() == set()
     eventually(lambda: alive_in(namespaces) == [], "nothing runs where the lab was")
     assert not os.path.exists(f"/run/l4lab/{NAME}")

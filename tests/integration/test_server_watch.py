@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from netns.recording import Change, Fact
-from netns.server_watch import ServerWatch
+from netns.observe.servers import ServerWatch
+from netns.record.recording import Change, Fact
 from netns.web import StopSignal
 from tests.integration.conftest import MakeLab, eventually
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from netns import lifecycle, state
-from netns.config import load
+from netns import labs
+from netns.lab import state
+from netns.plan.config import load
 from tests.integration.conftest import eventually
 from tests.integration.test_rehearsal import (
     EXAMPLES,
@@ -47,7 +48,7 @@ BRUTAL = '"$L4LAB_WEB" stop abrupt; sleep 2; "$L4LAB_WEB" start'
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     yield
-    lifecycle.down(NAME)
+    labs.down(NAME)
 
 
 def lab_file(path: Path, text: str) -> tuple[str, str]:
@@ -271,7 +272,7 @@ def test_a_capture_that_the_deploy_has_ended_makes_the_run_inconclusive(tmp_path
 
 
 def test_each_of_two_rehearsals_in_one_lab_is_judged_by_its_own(tmp_path: Path) -> None:
-    lifecycle.up(load(None, name=NAME, speed=1)).close()
+    labs.up(load(None, name=NAME, speed=1)).close()
     clients = ("--servers", "rs1", "--clients", "curl:3,curl-new:3,urllib3:2,node:2")
     noisy = "echo of the first run; " + BRUTAL
     code, first, _ = rehearse(*clients, "--", script(tmp_path, noisy), "{server}", speed=1)
@@ -291,9 +292,9 @@ def test_each_of_two_rehearsals_in_one_lab_is_judged_by_its_own(tmp_path: Path) 
 
 
 def test_a_lab_that_is_up_is_used_as_it_is_and_only_what_contradicts_it_is_refused() -> None:
-    lifecycle.up(load(None, name=NAME, speed=10)).close()
+    labs.up(load(None, name=NAME, speed=10)).close()
     words = ("--name", NAME, "--servers", "rs1", "--clients", "curl:3", "--json", "--", "true", "{server}")
-    program = [sys.executable, "-m", "netns.cli", "rehearse"]
+    program = [sys.executable, "-m", "netns.cli.main.main", "rehearse"]
 
     def ask(*more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -321,7 +322,7 @@ def under_way(path: Path, clients: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_second_rehearsal_in_a_lab_that_is_being_rehearsed_is_refused(tmp_path: Path) -> None:
-    lifecycle.up(load(None, name=NAME)).close()
+    labs.up(load(None, name=NAME)).close()
     with under_way(tmp_path, "curl:2") as running:
         code, _, said = rehearse("--clients", "curl:1", "--", "true", "{server}", speed=1)
         running.send_signal(signal.SIGINT)
@@ -332,7 +333,7 @@ def test_a_second_rehearsal_in_a_lab_that_is_being_rehearsed_is_refused(tmp_path
 
 
 def test_clients_that_a_killed_rehearsal_left_are_ended_by_the_next(tmp_path: Path) -> None:
-    lifecycle.up(load(None, name=NAME)).close()
+    labs.up(load(None, name=NAME)).close()
     with under_way(tmp_path, "curl:3") as running:
         running.kill()
     deploy = ("--", script(tmp_path, HARMLESS), "{server}")
@@ -345,7 +346,7 @@ def test_clients_that_a_killed_rehearsal_left_are_ended_by_the_next(tmp_path: Pa
 
 
 def test_a_lab_that_was_ill_elsewhere_is_told_and_a_fleet_needs_all_of_its_servers(tmp_path: Path) -> None:
-    lab = lifecycle.up(load(None, name=NAME, speed=20))
+    lab = labs.up(load(None, name=NAME, speed=20))
     lab.health_off("rs1")
     eventually(lambda: lab.box.servers()[0]["state"] == "FAILED", "rs1 is FAILED")
     lab.close()

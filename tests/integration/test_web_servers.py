@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from netns import lifecycle, namespace, observe, process, state, web
-from netns.cli import main
-from netns.config import load
+from netns import labs, web
+from netns.analysis.stop_pattern import StopPattern
+from netns.cli.main import main
 from netns.errors import LabError
-from netns.lab import Lab
-from netns.stop_measure import IDLE, Measured, configuration, measure_in
-from netns.stop_pattern import StopPattern
+from netns.lab import state
+from netns.linux import namespace, process, sock_diag
+from netns.measure.servers import IDLE, Measured, configuration, measure_in
+from netns.namespaces.lab import NamespaceLab
+from netns.observe import kernels
+from netns.plan.config import load
 from netns.web import KINDS, StopSignal
 from tests.integration.conftest import eventually
 
@@ -32,26 +35,26 @@ SINGLE = ("uvicorn", "node", "builtin")
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
+def lab() -> Iterator[NamespaceLab]:
     """A server of each kind, side by side."""
-    made = lifecycle.up(configuration(list(KINDS), NAME))
+    made = labs.up(configuration(list(KINDS), NAME))
     yield made
     made.close()
-    lifecycle.down(NAME)
+    labs.down(NAME)
 
 
 @pytest.fixture
 def own_lab(tmp_path: Path) -> Iterator[Path]:
     """The lab.toml to write, of a lab that is taken down afterwards."""
     yield tmp_path / "lab.toml"
-    lifecycle.down(OWN)
+    labs.down(OWN)
 
 
-def curl(lab: Lab, *words: str) -> str:
+def curl(lab: NamespaceLab, *words: str) -> str:
     return lab.run("client", ["curl", "-sS", "--max-time", "5", *words], check=True).stdout
 
 
-def revive(lab: Lab) -> None:
+def revive(lab: NamespaceLab) -> None:
     """Start again what was stopped, or left half dead."""
     for node in lab.plan.servers:
         lab.stop(node.name, StopSignal.KILL)
@@ -60,7 +63,7 @@ def revive(lab: Lab) -> None:
 
 
 @pytest.fixture(scope="module")
-def stopped(lab: Lab) -> dict[str, dict[str, Measured]]:
+def stopped(lab: NamespaceLab) -> dict[str, dict[str, Measured]]:
     """What was measured, by way of stopping and kind."""
     found = {}
     for how in (StopSignal.GRACEFUL, StopSignal.ABRUPT, StopSignal.KILL_MAIN):
@@ -74,7 +77,9 @@ def stopped(lab: Lab) -> dict[str, dict[str, Measured]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_answers_its_name_to_get_and_post_and_ignores_the_query(lab: Lab, kind: str) -> None:
+def test_every_kind_answers_its_name_to_get_and_post_and_ignores_the_query(
+    lab: NamespaceLab, kind: str
+) -> None:
     url = f"http://{lab.node(kind).address}/"
     assert curl(lab, f"{url}?a=1") == f"{kind}\n"
     assert curl(lab, "--data", "some=thing", f"{url}?b=2") == f"{kind}\n"
@@ -84,7 +89,7 @@ def test_every_kind_answers_its_name_to_get_and_post_and_ignores_the_query(lab: 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_serves_files_and_keeps_the_connection_from_one_request_to_the_next(
-    lab: Lab, kind: str
+    lab: NamespaceLab, kind: str
 ) -> None:
     page = lab.web(kind).root / "download"
     page.write_bytes(bytes(range(256)) * 4096)
@@ -98,7 +103,7 @@ def test_every_kind_serves_files_and_keeps_the_connection_from_one_request_to_th
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_says_404_for_what_is_not_there_and_for_what_is_above_its_root(
-    lab: Lab, kind: str
+    lab: NamespaceLab, kind: str
 ) -> None:
     (lab.web(kind).directory / "secret").write_text("secret")
     for path in ("nothing.html?x", "../secret", "%2e%2e/secret", "..%2fsecret", "%zz"):
@@ -108,12 +113,12 @@ def test_every_kind_says_404_for_what_is_not_there_and_for_what_is_above_its_roo
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_access_log_of_every_kind_is_read_alike(lab: Lab, kind: str) -> None:
-    seen = len(observe.served(lab, kind))
+def test_access_log_of_every_kind_is_read_alike(lab: NamespaceLab, kind: str) -> None:
+    seen = len(kernels.served(lab, kind))
     url = f"http://{lab.node(kind).address}/"
     out = curl(lab, "-w", "%{local_port} ", "-o", "/dev/null", f"{url}?one", "--next", "-sS", "-d", "x", url)
     port = out.split()[0]
-    logged = eventually(lambda: observe.served(lab, kind)[seen:][1:], f"{kind} logs both") and observe.served(
+    logged = eventually(lambda: kernels.served(lab, kind)[seen:][1:], f"{kind} logs both") and kernels.served(
         lab, kind
     )
     first, second = logged[seen:]
@@ -252,7 +257,9 @@ def test_killed_main_process_that_is_the_only_one_is_an_abrupt_stop(
     assert measured.l4.state == measured.l7.state == "FAILED"
 
 
-def test_what_a_killed_main_process_left_is_named_and_has_to_go_before_another_starts(lab: Lab) -> None:
+def test_what_a_killed_main_process_left_is_named_and_has_to_go_before_another_starts(
+    lab: NamespaceLab,
+) -> None:
     main_pid, *workers = lab.running("web nginx")
     arguments = ["server", "--name", NAME, "nginx", "stop", "--signal", "kill-main"]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
@@ -267,13 +274,15 @@ def test_what_a_killed_main_process_left_is_named_and_has_to_go_before_another_s
 
 
 @pytest.mark.parametrize("how", ["quit", "term"])
-def test_raw_signals_are_sent_as_they_are(lab: Lab, how: str) -> None:
+def test_raw_signals_are_sent_as_they_are(lab: NamespaceLab, how: str) -> None:
     assert lab.stop("builtin", StopSignal(how))
     assert lab.running("web builtin") == []
     assert lab.start("builtin")
 
 
-def test_server_ignores_no_signal_though_l4lab_was_started_by_a_shell_in_the_background(lab: Lab) -> None:
+def test_server_ignores_no_signal_though_l4lab_was_started_by_a_shell_in_the_background(
+    lab: NamespaceLab,
+) -> None:
     before = signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     try:
         lab.stop("uvicorn", StopSignal.KILL)
@@ -306,7 +315,7 @@ def test_users_own_server_runs_where_its_file_is_and_stops_by_its_own_signals(ow
         f'name = "{OWN}"\nspeed = 20\n[[server]]\nname = "mine"\n'
         'command = "MODE=test python3 app.py {server} {port} {root}"\ngraceful_signal = "INT"\n'
     )
-    made = lifecycle.up(load(own_lab))
+    made = labs.up(load(own_lab))
     try:
         assert curl(made, "http://192.0.2.10/?x") == "mine\n"
         assert made.stop("mine")
@@ -326,7 +335,7 @@ def test_command_that_ends_at_once_fails_up_with_its_last_words(own_lab: Path) -
         f'name = "{OWN}"\n[[server]]\nname = "mine"\ncommand = "sh -c \'echo no port for me\'"\n'
     )
     with pytest.raises(LabError, match=re.compile("command ended at once.*no port for me", re.DOTALL)):
-        lifecycle.up(load(own_lab))
+        labs.up(load(own_lab))
 
 
 LISTENER = """\
@@ -365,7 +374,7 @@ def test_command_that_goes_into_the_background_fails_up_and_its_daemon_is_ended(
     (own_lab.parent / "app.py").write_text(listener)
     write_own(own_lab, "python3 app.py {port}")
     with pytest.raises(LabError) as caught:
-        lifecycle.up(load(own_lab))
+        labs.up(load(own_lab))
     assert "command went into the background" in str(caught.value)
     assert "Keep it in the foreground: `nginx -g 'daemon off;'`" in str(caught.value)
     (pid,) = re.findall(r"python3 \(pid (\d+)\)", str(caught.value))
@@ -377,7 +386,7 @@ def test_command_that_goes_into_the_background_fails_up_and_its_daemon_is_ended(
 def test_command_that_a_shell_puts_into_the_background_fails_up(own_lab: Path) -> None:
     write_own(own_lab, "sh -c 'python3 -m http.server {port} &'")
     with pytest.raises(LabError, match=r"command went into the background.*which the lab has killed"):
-        lifecycle.up(load(own_lab))
+        labs.up(load(own_lab))
     assert state.read(OWN) is None
 
 
@@ -386,7 +395,7 @@ def test_daemon_that_has_overwritten_its_environment_is_ended_too(own_lab: Path)
     settings.write_text("pid nginx.pid; error_log error.log; events {} http { server { listen 80; } }")
     write_own(own_lab, f"nginx -p {own_lab.parent} -c {settings} -e error.log")
     with pytest.raises(LabError, match=r"command went into the background.*nginx.*which the lab has killed"):
-        lifecycle.up(load(own_lab))
+        labs.up(load(own_lab))
     assert state.read(OWN) is None
     assert namespace.identity(f"{OWN}-mine") is None
 
@@ -395,7 +404,7 @@ def test_start_that_fails_leaves_alone_what_somebody_else_runs_on_the_node_meanw
     app, go = own_lab.parent / "app.py", own_lab.parent / "go"
     app.write_text(LISTENER.format(then=""))
     write_own(own_lab, "python3 app.py {port}")
-    made = lifecycle.up(load(own_lab), wait=False)
+    made = labs.up(load(own_lab), wait=False)
     assert made.stop("mine")
     wait = f"import os, time\nwhile not os.path.exists('{go}'): time.sleep(0.01)\n"
     app.write_text(wait + DAEMON + LISTENER.format(then=""))
@@ -418,10 +427,12 @@ def test_start_that_fails_leaves_alone_what_somebody_else_runs_on_the_node_meanw
 def test_start_fails_and_names_the_process_that_has_the_port(own_lab: Path) -> None:
     (own_lab.parent / "app.py").write_text(LISTENER.format(then=""))
     write_own(own_lab, "python3 app.py {port}")
-    made = lifecycle.up(load(own_lab), wait=False)
+    made = labs.up(load(own_lab), wait=False)
     assert made.stop("mine")
     with made.popen("mine", ["python3", str(own_lab.parent / "app.py"), "80"]) as other:
-        eventually(lambda: made.inside("mine", lambda: web.listens(frozenset({80}))), "the other listens")
+        eventually(
+            lambda: made.inside("mine", lambda: sock_diag.listens(frozenset({80}))), "the other listens"
+        )
         result = CliRunner().invoke(main, ["server", "--name", OWN, "mine", "start"], catch_exceptions=False)
         assert result.exit_code == 1
         assert f"can't start command: port 80 is taken by python3 (pid {other.pid})" in result.stderr
@@ -435,13 +446,15 @@ def test_start_waits_for_the_servers_own_listener_and_for_no_other(
 ) -> None:
     (own_lab.parent / "app.py").write_text(LISTENER.format(then=""))
     write_own(own_lab, "sh -c 'test -e quiet && exec sleep 60; exec python3 app.py {port}'")
-    made = lifecycle.up(load(own_lab), wait=False)
+    made = labs.up(load(own_lab), wait=False)
     assert made.stop("mine")
     (own_lab.parent / "quiet").touch()
     monkeypatch.setattr(web, "START_S", 1.0)
     monkeypatch.setattr(web, "_refuse_taken_ports", lambda *_: None)  # the other comes a moment later
     with made.popen("mine", ["python3", str(own_lab.parent / "app.py"), "80"]) as other:
-        eventually(lambda: made.inside("mine", lambda: web.listens(frozenset({80}))), "the other listens")
+        eventually(
+            lambda: made.inside("mine", lambda: sock_diag.listens(frozenset({80}))), "the other listens"
+        )
         with pytest.raises(LabError, match="command does not listen after 1 s"):
             made.start("mine")
         other.kill()
@@ -450,11 +463,11 @@ def test_start_waits_for_the_servers_own_listener_and_for_no_other(
 def test_start_after_a_stop_that_timed_out_fails_while_the_old_process_is_there(own_lab: Path) -> None:
     (own_lab.parent / "app.py").write_text(LISTENER.format(then=NEVER_DONE))
     write_own(own_lab, "python3 app.py {port}")
-    made = lifecycle.up(load(own_lab), wait=False)
+    made = labs.up(load(own_lab), wait=False)
     (pid,) = made.running("web mine")
     with pytest.raises(LabError, match=r"still runs 0\.1 s after"):
         made.stop("mine", timeout_s=0.1)
-    eventually(lambda: not made.inside("mine", lambda: web.listens(frozenset({80}))), "nothing listens")
+    eventually(lambda: not made.inside("mine", lambda: sock_diag.listens(frozenset({80}))), "nothing listens")
     with pytest.raises(LabError, match=rf"web mine runs \(pid {pid}\) and does not listen"):
         made.start("mine")
     assert made.stop("mine", StopSignal.KILL)

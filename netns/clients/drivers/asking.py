@@ -6,7 +6,7 @@ import time
 
 from netns.clients import log
 from netns.clients.order import Order
-from netns.recording import Outcome, Request
+from netns.record.recording import Outcome, Request
 
 
 class Connections:

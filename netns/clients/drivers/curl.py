@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from netns.clients import log
 from netns.clients.order import Order, read
-from netns.recording import Outcome, Request
+from netns.record.recording import Outcome, Request
 
 LARGE = "large"
 LARGE_RATE = 256 * 1024

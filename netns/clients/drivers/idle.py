@@ -24,7 +24,7 @@ from contextlib import suppress
 from netns.clients import log
 from netns.clients.log import Ended
 from netns.clients.order import Order, read
-from netns.recording import Outcome, Request
+from netns.record.recording import Outcome, Request
 
 AT_ONCE = 64
 """Requests under way at a time: more would be a flood of SYNs, not clients."""

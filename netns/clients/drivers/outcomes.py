@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 from http.client import IncompleteRead, RemoteDisconnected
 
-from netns.recording import Outcome
+from netns.record.recording import Outcome
 
 Types = tuple[type[BaseException], ...]
 

@@ -11,7 +11,7 @@ from netns.clients.drivers import urllib3
 from netns.clients.drivers.outcomes import outcome
 from netns.clients.drivers.threads import drive
 from netns.clients.order import Order, read
-from netns.recording import Outcome
+from netns.record.recording import Outcome
 
 
 class User:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from netns.clients.drivers.asking import Asking, Connections
 from netns.clients.order import Order
-from netns.recording import Outcome
+from netns.record.recording import Outcome
 
 
 class User(Protocol):

@@ -14,7 +14,7 @@ from netns.clients.drivers.asking import Connections
 from netns.clients.drivers.outcomes import outcome
 from netns.clients.drivers.threads import drive
 from netns.clients.order import Order, read
-from netns.recording import Outcome
+from netns.record.recording import Outcome
 
 _of_thread = threading.local()
 

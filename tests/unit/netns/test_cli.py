@@ -8,13 +8,13 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from netns.cli import main
-from netns.options import Milliseconds
+from netns.cli.common import Milliseconds
+from netns.cli.main import main
 
 
 def test_help_imports_nothing_that_takes_long() -> None:
     script = (
-        "import sys, netns.cli\n"
+        "import sys, netns.cli.main\n"
         "print({'pydantic', 'pyroute2', 'httpx', 'rich', 'subprocess', 'asyncio'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

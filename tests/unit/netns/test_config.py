@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lb.config import ConfigError, parse
-from netns.config import LabConfig, load
+from netns.plan.config import LabConfig, load
 
 
 def refused(tmp_path: Path, text: str) -> list[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from netns import findings
-from netns.moments import Actor, moments
-from netns.recording import Outcome, Request
+from netns.analysis import findings, wording
+from netns.record.recording import Outcome, Request
+from netns.report.headline import headline
+from netns.report.moments import Actor, moments
 from tests import recordings
 
 
@@ -122,7 +123,7 @@ def test_the_headline_says_what_was_lost_and_what_reached_the_server_that_was_ou
     trap = recordings.trap()
     late = len(findings.reached_while_out(trap)["rs2"])
     assert late > 0
-    assert list(findings.headline(trap)) == [
+    assert list(headline(trap)) == [
         f"No request was lost: all {len(trap.requests):,} were answered.",
         f"The box took rs2 out of the binding list at 26.2 box s: meanwhile {late} requests of 7 clients "
         "still went to it, over connections that they already had.",
@@ -131,13 +132,13 @@ def test_the_headline_says_what_was_lost_and_what_reached_the_server_that_was_ou
 
 def test_times_are_in_seconds_at_speed_1_where_the_boxs_are_real_ones() -> None:
     trap = replace(recordings.trap(), speed=1.0)
-    assert "binding list at 26.2 s: meanwhile" in list(findings.headline(trap))[1]
-    assert (findings.seconds(5.7, 1.0), findings.real_seconds(5.7, 1.0)) == ("5.7 s", "5.7 s")
+    assert "binding list at 26.2 s: meanwhile" in list(headline(trap))[1]
+    assert (wording.seconds(5.7, 1.0), wording.real_seconds(5.7, 1.0)) == ("5.7 s", "5.7 s")
 
 
 def test_times_at_another_speed_say_whose_they_are() -> None:
-    assert findings.seconds(5.7, 10.0) == "5.7 box s"
-    assert findings.real_seconds(0.57, 10.0) == "0.57 s of real time"
+    assert wording.seconds(5.7, 10.0) == "5.7 box s"
+    assert wording.real_seconds(0.57, 10.0) == "0.57 s of real time"
 
 
 def test_clients_are_in_the_order_of_their_numbers() -> None:

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from netns.listeners import Listeners
+from netns.linux.sock_diag import Listeners
 
 OTHER = IPv4Address("127.0.0.2")
 

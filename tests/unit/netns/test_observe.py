@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from netns.observe import Served, Socket, parse_counters, parse_served, parse_sockets
+from netns.observe.kernels import Served, Socket, parse_counters, parse_served, parse_sockets
 
 
 def test_sockets_are_read_from_ss_and_those_that_listen_are_left_out() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from netns import packet_filter
 from netns.errors import LabError
-from netns.packet_filter import PacketFilter, Rule, is_about, legacy_rules, nft_rules, spares
+from netns.linux import packet_filter
+from netns.linux.packet_filter import PacketFilter, Rule, is_about, legacy_rules, nft_rules, spares
 
 NFT = """\
 table ip l4lab_dsr {

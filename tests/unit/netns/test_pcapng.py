@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from scapy.utils import RawPcapNgReader
 
-from netns.pcapng import Trace, merge, split
+from netns.record.pcapng import Trace, merge, split
 
 ETHERNET = 1
 

@@ -8,15 +8,15 @@ from typing import Any, cast
 import pytest
 
 from lb.config import parse
-from netns.config import LabConfig
 from netns.errors import LabError
-from netns.place import Place, wait_until_bound
+from netns.lab.interface import Lab, wait_until_bound
+from netns.plan.config import LabConfig
 
 
-def place(*servers: str) -> Place:
+def place(*servers: str) -> Lab:
     """A lab with these servers, whose box runs."""
     config = parse(LabConfig, {"name": "shop", "server": [{"name": name} for name in servers]}, "test")
-    return cast(Place, SimpleNamespace(name="shop", config=config, running=lambda _: [1]))
+    return cast(Lab, SimpleNamespace(name="shop", config=config, running=lambda _: [1]))
 
 
 def row(name: str, state: str = "ACTIVE") -> dict[str, Any]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from netns import process
-from netns.process import Process
+from netns.linux import process
+from netns.linux.process import Process
 
 
 @pytest.fixture

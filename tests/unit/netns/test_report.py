@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from netns.moments import Actor, Moment, moments
-from netns.recording import Outcome, Recording, Request
-from netns.rehearsal.verdict import Circumstances, Verdict
+from netns.analysis.verdict import Circumstances, Verdict
+from netns.record.recording import Outcome, Recording, Request
 from netns.report import axis as axes
 from netns.report import clients, deploys, lanes, render, tables, write
 from netns.report.axis import Axis
+from netns.report.moments import Actor, Moment, moments
 from tests import recordings
 from tests.unit.netns.rehearsal import story
 

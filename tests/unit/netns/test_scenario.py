@@ -12,16 +12,16 @@ import pytest
 from click.testing import CliRunner
 
 from lb.config import parse
-from netns import run as run_module
-from netns.config import LabConfig
+from netns.cli.scenario import scenario as command
 from netns.errors import LabError
-from netns.lab import Lab
-from netns.run import GaveUp, Run
-from netns.run_clock import RunClock
-from netns.scenario import Scenario, discover, load, play
-from netns.scenario_cli import scenario as command
-from netns.topology import plan
-from netns.watch import Watch
+from netns.namespaces.lab import NamespaceLab
+from netns.observe.box import Watch
+from netns.plan.config import LabConfig
+from netns.plan.topology import plan
+from netns.play import run as run_module
+from netns.play.clock import RunClock
+from netns.play.run import GaveUp, Run
+from netns.play.scenario import Scenario, discover, load, play
 
 SPEED = 100.0
 
@@ -91,7 +91,7 @@ def watch() -> FakeWatch:
 def run(said: list[str], watch: FakeWatch, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run in a lab that is not there, at speed 100: one box second is 10 ms."""
     monkeypatch.setattr(run_module, "GRACE_S", 0.0)
-    lab = cast(Lab, FakeLab())
+    lab = cast(NamespaceLab, FakeLab())
     run = Run(lab, {}, clients=[], say=said.append, seed=7, captures={})
     run.clock = RunClock.start(lab)
     run._watch = cast(Watch, watch)

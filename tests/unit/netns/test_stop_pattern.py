@@ -7,10 +7,10 @@ from itertools import count
 
 import pytest
 
-from netns.recording import Outcome, Request
-from netns.stop_pattern import Ends, Fates, StopPattern, first_sign, stop_pattern
-from netns.stop_words import in_words
-from netns.wire import ACK, FIN, RST, SYN, Segment
+from netns.analysis.stop_pattern import Ends, Fates, StopPattern, first_sign, stop_pattern
+from netns.analysis.stop_wording import in_words
+from netns.record.recording import Outcome, Request
+from netns.record.segments import ACK, FIN, RST, SYN, Segment
 
 SERVER = "10.80.1.2:80"
 VIP = "192.0.2.10:80"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from netns.stop_measure import Check, Measured
-from netns.stop_pattern import Ends, Fates, StopPattern
-from netns.stop_table import COLUMNS, markdown, row
+from netns.analysis.stop_pattern import Ends, Fates, StopPattern
+from netns.cli.web import MEASURED
+from netns.measure.servers import Check, Measured
+from netns.measure.servers_table import COLUMNS, markdown, row
 from netns.web import KINDS
-from netns.web_cli import MEASURED
 
 PAGE = Path(__file__).parents[3] / "docs" / "web-servers.md"
 NONE = Fates(finished=0, fin=0, rst=0, refused=0, hanging=0)

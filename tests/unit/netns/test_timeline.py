@@ -8,8 +8,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from netns import timeline
-from netns.recording import Outcome, Recording, Request
+from netns.record.recording import Outcome, Recording, Request
+from netns.report import timeline
 from tests import recordings
 
 

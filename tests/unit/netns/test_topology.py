@@ -7,8 +7,9 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from lb.config import parse
-from netns.config import LabConfig
-from netns.topology import Role, dsr_ruleset, plan, server_addresses
+from netns.plan.addresses import server_addresses
+from netns.plan.config import LabConfig
+from netns.plan.topology import Role, dsr_ruleset, plan
 
 
 def lab(**document: object) -> LabConfig:

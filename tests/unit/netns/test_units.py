@@ -13,15 +13,17 @@ import pytest
 from markupsafe import Markup
 from rich.console import Console
 
-from netns import run, scenario, speeds, timeline, verdict
-from netns.recording import Recording
-from netns.rehearsal import actions, baseline, play
-from netns.rehearsal.result import Rehearsal
-from netns.rehearsal.stops import Stop
+from netns.analysis import baseline
+from netns.analysis.rehearsal import Rehearsal
+from netns.analysis.stop_pattern import Ends, Fates, StopPattern
+from netns.analysis.stops import Stop
+from netns.analysis.verdict import Circumstances
+from netns.plan import speeds
+from netns.play import run, scenario
+from netns.record.recording import Recording
+from netns.rehearsal import commands, play
 from netns.rehearsal.sweep import Combination, Repetition, Sweep
-from netns.rehearsal.verdict import Circumstances
-from netns.report import write, write_sweep
-from netns.stop_pattern import Ends, Fates, StopPattern
+from netns.report import timeline, verdict, write, write_sweep
 from tests import recordings
 from tests.unit.netns.rehearsal import story
 
@@ -138,7 +140,7 @@ def texts(path: Path) -> Iterator[str]:
 
 
 def test_no_scenario_and_nothing_said_during_a_run_is_in_seconds_that_are_nobodys() -> None:
-    of_a_run = (Path(module.__file__) for module in (run, actions, baseline, play))
+    of_a_run = (Path(module.__file__) for module in (run, commands, baseline, play))
     found = {
         path.name: bare
         for path in (*scenario.FOLDER.glob("*.py"), *of_a_run)

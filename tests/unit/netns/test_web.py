@@ -13,10 +13,10 @@ import pytest
 
 from lb.config import parse
 from netns import web
-from netns.config import LabConfig, WebKind
 from netns.errors import MissingError
+from netns.linux.programs import program_version
+from netns.plan.config import LabConfig, WebKind
 from netns.web import StopSignal, Web
-from netns.web.kind import program_version
 
 
 def of(tmp_path: Path, *services: dict[str, object], kind: str = "nginx") -> Web:

@@ -10,9 +10,17 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
 from netns.clients.order import LONGEST_NAME
-from netns.pcapng import Trace, merge
-from netns.wire import Glance, Segment, begins_asks_or_ends, begins_or_asks, of_ends, read, unreachables
-from netns.wire import segments as wire_segments
+from netns.record.pcapng import Trace, merge
+from netns.record.segments import (
+    Glance,
+    Segment,
+    begins_asks_or_ends,
+    begins_or_asks,
+    of_ends,
+    read,
+    unreachables,
+)
+from netns.record.segments import segments as wire_segments
 
 START_NS = 1_800_000_000_000_000_000
 

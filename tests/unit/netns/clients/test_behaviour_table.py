@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from netns.clients.behaviour.endings import BYSTANDER, Ending, ending_of
-from netns.clients.behaviour.measure import OwnTime, Row
-from netns.clients.behaviour.table import cell, header, lines, markdown, own
-from netns.recording import Outcome
+from netns.measure.clients import OwnTime, Row
+from netns.measure.clients_table import cell, header, lines, markdown, own
+from netns.measure.deaths import BYSTANDER, Ending, ending_of
+from netns.record.recording import Outcome
 
 ROW = Row(
     kind="urllib3",

@@ -9,7 +9,7 @@ import pytest
 from netns.clients.drivers.curl import LARGE_RATE, ON_DEMAND, Words, command, outcome
 from netns.clients.group import LARGE_BYTES
 from netns.clients.order import LIFETIME_S, Order
-from netns.recording import Outcome, Request
+from netns.record.recording import Outcome, Request
 
 ORDER = Order("192.0.2.10", 80, "curl", rate=10)
 

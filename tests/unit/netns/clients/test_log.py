@@ -10,8 +10,8 @@ from netns.clients import log
 from netns.clients.group import Clients
 from netns.clients.kinds import KINDS
 from netns.clients.log import Ended, Volume
-from netns.program import Program
-from netns.recording import Outcome, Request
+from netns.lab.program import Program
+from netns.record.recording import Outcome, Request
 
 POST = Request("urllib3-1", 1.0, 1.5, Outcome.RESET, 0, "", True, 40001, "gone", "POST", "urllib3-1.4")
 HIDDEN = Request("java-1", 1.0, 1.5, Outcome.OK, 200, "rs1", None, 0, "", "GET", "java-1.1")

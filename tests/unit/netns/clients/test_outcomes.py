@@ -11,7 +11,7 @@ import urllib3
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError, ReadTimeoutError
 
 from netns.clients.drivers.outcomes import outcome
-from netns.recording import Outcome
+from netns.record.recording import Outcome
 
 RESET = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
 REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")

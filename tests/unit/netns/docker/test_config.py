@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lb.config import ConfigError, parse
-from netns.config import LabConfig
 from netns.docker.config import ProjectConfig
+from netns.plan.config import LabConfig
 
 LONG = "product-catalogue-service"
 

@@ -10,7 +10,7 @@ import pytest
 from netns.docker.container import Container
 from netns.docker.lab import _signal, _ways
 from netns.errors import LabError
-from netns.topology import Role
+from netns.plan.topology import Role
 from tests.unit.netns.docker.fake_containers import VIP, made
 
 KNOWN = {IPv4Address("172.20.0.2")}

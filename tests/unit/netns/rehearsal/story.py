@@ -9,8 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from netns.config import LabConfig
-from netns.recording import (
+from netns.analysis.advice import advise
+from netns.analysis.attempts import Actors, Wire
+from netns.analysis.causes import Explained
+from netns.analysis.explain import explain
+from netns.analysis.facts import Facts
+from netns.analysis.health_window import windows
+from netns.analysis.history import History
+from netns.analysis.rehearsal import Rehearsal
+from netns.plan.config import LabConfig
+from netns.record.recording import (
     TOLD_TO_STOP,
     Change,
     ClientGroup,
@@ -22,15 +30,7 @@ from netns.recording import (
     Request,
     Step,
 )
-from netns.rehearsal.advice import advise
-from netns.rehearsal.causes import Explained
-from netns.rehearsal.explain import explain
-from netns.rehearsal.facts import Facts
-from netns.rehearsal.flows import Places, Wire
-from netns.rehearsal.history import History
-from netns.rehearsal.result import Rehearsal
-from netns.rehearsal.window import windows
-from netns.wire import ACK, FIN, KEPT, RST, SYN, Segment, Unreachable
+from netns.record.segments import ACK, FIN, KEPT, RST, SYN, Segment, Unreachable
 
 HOP = 0.001
 CLIENT = "10.80.4.2"
@@ -39,7 +39,7 @@ SERVERS = {"10.80.1.2": "rs1", "10.80.2.2": "rs2", "10.80.3.2": "rs3"}
 ADDRESS = {name: address for address, name in SERVERS.items()}
 DSCP = 10
 IN_NAMESPACES = (Fact.HEALTH_FILE, Fact.LISTENING, Fact.VIP, Fact.FILTER, Fact.DSR_RULE, Fact.ROUTE)
-PLACES = Places(
+PLACES = Actors(
     clients=frozenset({"client"}),
     box="box",
     checker="10.80.0.2",
@@ -257,7 +257,7 @@ class Story:
         self.events.append({**event, "outcome": outcome or ("bad_status" if detail.isdigit() else "miss")})
 
     def told_to_stop(self, server: str, at: float, how: str) -> None:
-        """`how` as netns/run.py has it: "graceful: QUIT"."""
+        """`how` as netns/play/run.py has it: "graceful: QUIT"."""
         self.steps.append(Step(at, f"{TOLD_TO_STOP} ({how})", server))
 
     def loses(self, server: str, fact: Fact, began: float, ended: float | None = None) -> None:

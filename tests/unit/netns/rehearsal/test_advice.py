@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from netns.config import LabConfig
-from netns.recording import ClientGroup, Deploy, Fact, Outcome
-from netns.rehearsal.advice import HEADLINE, Advice, advise, headline
-from netns.rehearsal.causes import Cause, Explained
-from netns.rehearsal.facts import Facts
-from netns.rehearsal.loss_remedy import REMEDIES
-from netns.rehearsal.window import windows
+from netns.analysis.advice import HEADLINE, Advice, advise, headline
+from netns.analysis.causes import Cause, Explained
+from netns.analysis.facts import Facts
+from netns.analysis.health_window import windows
+from netns.analysis.loss_remedy import REMEDIES
+from netns.plan.config import LabConfig
+from netns.record.recording import ClientGroup, Deploy, Fact, Outcome
 from tests.unit.netns.rehearsal.story import CONFIG, Story
 from tests.unit.netns.rehearsal.test_window import checked, lab, two_services
 

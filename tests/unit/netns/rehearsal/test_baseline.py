@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from netns.recording import ClientGroup, Outcome, Request
-from netns.rehearsal import baseline
+from netns.analysis import baseline
+from netns.record.recording import ClientGroup, Outcome, Request
 
 GROUPS = (
     ClientGroup("curl@web", "curl", "web", 2, 10.0, 2.0),

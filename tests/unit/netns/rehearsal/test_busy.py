@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from netns.recording import Change, ClientGroup, Fact, Outcome, Recording, Request
-from netns.rehearsal.busy import LOOP_S, PACING_S, measure
+from netns.analysis.busy import LOOP_S, PACING_S, measure
+from netns.record.recording import Change, ClientGroup, Fact, Outcome, Recording, Request
 from tests import recordings
 
 SETTINGS = {"virtual_server": [{"name": "web", "health_check": {"interval_s": 10.0, "timeout_s": 1.0}}]}

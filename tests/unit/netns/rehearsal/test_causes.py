@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from netns.recording import Fact, Outcome
-from netns.rehearsal.causes import Cause, Explained
-from netns.wire import RST
+from netns.analysis.causes import Cause, Explained
+from netns.record.recording import Fact, Outcome
+from netns.record.segments import RST
 from tests.unit.netns.rehearsal.story import HOP, Connection, Story
 
 

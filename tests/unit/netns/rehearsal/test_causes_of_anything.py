@@ -8,9 +8,9 @@ from typing import Final
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netns.recording import Fact, Outcome, Request
-from netns.rehearsal.causes import is_slow
-from netns.wire import ACK, FIN, RST
+from netns.analysis.causes import is_slow
+from netns.record.recording import Fact, Outcome, Request
+from netns.record.segments import ACK, FIN, RST
 from tests.unit.netns.rehearsal.story import ADDRESS, Connection, Story
 
 ENDED_S: Final = 60.0

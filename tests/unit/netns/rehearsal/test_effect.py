@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from netns.recording import Change, Deploy, Fact, Recording, Touch
-from netns.rehearsal.effect import changed, unchanged, unfelt
-from netns.rehearsal.result import Rehearsal
+from netns.analysis.effect import changed, unchanged, unfelt
+from netns.analysis.rehearsal import Rehearsal
+from netns.record.recording import Change, Deploy, Fact, Recording, Touch
 from tests import recordings
 
 WELL = tuple(

@@ -5,24 +5,24 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from netns.config import LabConfig
-from netns.pcapng import Trace, merge
-from netns.recording import Outcome, Request
-from netns.rehearsal.evidence import UnderWay, under_way
-from netns.run_clock import RunClock
-from netns.topology import plan
+from netns.analysis.evidence import UnderWay, actors, under_way
+from netns.plan.config import LabConfig
+from netns.plan.topology import plan
+from netns.play.clock import RunClock
+from netns.record.pcapng import Trace, merge
+from netns.record.recording import Outcome, Request
+from netns.record.segments import Captures
 
 CONFIG = LabConfig()
-LAB: Any = SimpleNamespace(plan=plan(CONFIG), config=CONFIG)
-CLIENT = str(LAB.plan.node("client").address)
+PLAN = plan(CONFIG)
+WHERE = actors(PLAN, CONFIG)
+CLIENT = str(PLAN.node("client").address)
 VIP = "192.0.2.10"
 LINK = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 """With addresses: scapy asks the network for those that are missing."""
@@ -58,8 +58,15 @@ def under(
     pcap = tmp_path / "client.pcap"
     pcap.write_bytes(data)
     merge([Trace("client", pcap)], tmp_path / "client.pcapng")
-    captures: Any = {"client": SimpleNamespace(path=tmp_path / "client.pcapng")}
-    return under_way(requests, LAB, captures, CLOCK, ended=100.0, closed=closed)
+    return under_way(
+        requests,
+        WHERE,
+        Captures({"client": tmp_path / "client.pcapng"}, CLOCK.unix),
+        groups={"curl", "curl-new", "curl-download", "curl@api"},
+        speed=CLOCK.speed,
+        ended=100.0,
+        closed=closed,
+    )
 
 
 def logged(name: str) -> Request:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netns.rehearsal.keep_alive import Closed, idle_timeout
+from netns.analysis.keep_alive import Closed, idle_timeout
 
 AGAIN = [Closed(float(number), idle) for number, idle in enumerate((0.100, 0.104, 0.110, 0.098))]
 

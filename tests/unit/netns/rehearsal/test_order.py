@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lb.config import parse
-from netns.config import LabConfig
+from netns.plan.config import LabConfig
 from netns.rehearsal.order import Order, ordered
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from netns.rehearsal.causes import Cause
+from netns.analysis.causes import Cause
 from netns.rehearsal.sweep import Combination, Repetition, Sweep
 from tests.unit.netns.rehearsal import story
 

@@ -10,14 +10,17 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from netns.pcapng import Trace, merge
-from netns.recording import Fact, Step
-from netns.rehearsal.stops import Stop, stops
+from netns.analysis.stops import Stop, stops
+from netns.record.pcapng import Trace, merge
+from netns.record.recording import Fact, Step
+from netns.record.segments import Captures
 from tests.unit.netns.rehearsal.story import ADDRESS, CLIENT, DSCP, PLACES, VIP, Story
 
 
 def seen(story: Story, captures: Mapping[str, Path], *servers: str) -> tuple[Stop, ...]:
-    return stops(story.recording(), dict.fromkeys(servers, "nginx"), captures, PLACES, lambda unix_s: unix_s)
+    return stops(
+        story.recording(), dict.fromkeys(servers, "nginx"), Captures(captures, lambda unix_s: unix_s), PLACES
+    )
 
 
 def capture(path: Path, *packets: tuple[float, Packet]) -> Path:

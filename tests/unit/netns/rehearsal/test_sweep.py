@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from lb.config import ConfigError
-from netns.config import LabConfig, with_settings
+from netns.analysis.health_window import Sign, Window
+from netns.analysis.verdict import Verdict
+from netns.plan.config import LabConfig, with_settings
 from netns.rehearsal.sweep import Combination, Repetition, Sweep, phases, sentence, variations
-from netns.rehearsal.verdict import Verdict
-from netns.rehearsal.window import Sign, Window
 
 
 def repetition(phase_s: float, needed_s: float, waited_s: float, *, measured: bool = True) -> Repetition:

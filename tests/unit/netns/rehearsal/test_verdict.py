@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from netns.recording import Deploy
-from netns.rehearsal.causes import Cause
-from netns.rehearsal.terms import Terms, allowed_causes
-from netns.rehearsal.verdict import Circumstances, Judgement, Verdict, conclude
+from netns.analysis.causes import Cause
+from netns.analysis.terms import Terms, allowed_causes
+from netns.analysis.verdict import Circumstances, Judgement, Verdict, conclude
+from netns.record.recording import Deploy
 
 WINDOW, CROSSED = Cause.HEALTH_WINDOW, Cause.CLOSED_UNDER_WAY
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from lb.config import parse
-from netns.config import LabConfig
-from netns.recording import Fact
-from netns.rehearsal.window import Sign, Window, misses, windows, worst_s
+from netns.analysis.health_window import Sign, Window, misses, windows, worst_s
+from netns.plan.config import LabConfig
+from netns.record.recording import Fact
 from tests.unit.netns.rehearsal.story import CONFIG, Story
 
 

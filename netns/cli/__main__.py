@@ -1,0 +1,5 @@
+"""`python -m netns.cli`."""
+
+from netns.cli.main import main
+
+main()

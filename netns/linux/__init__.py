@@ -1,0 +1,1 @@
+"""What this kernel is asked and told: namespaces, processes, sockets, rules, interfaces, programs."""

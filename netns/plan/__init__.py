@@ -1,0 +1,1 @@
+"""What a lab will be, before it is: `lab.toml`, the network made of it, the speeds. Pure."""

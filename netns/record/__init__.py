@@ -1,0 +1,1 @@
+"""What a run recorded: the recording, and the segments of its captures. Pure."""

@@ -1,0 +1,144 @@
+"""The user's command, run for one server on the host, with an environment by which it reaches the server.
+
+It leads a session of its own that the lab's state knows before it runs, so it ends with the rehearsal, or by
+`l4lab down`, whatever became of whoever started it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from netns.errors import LabError
+from netns.lab import program
+from netns.lab.interface import Lab
+from netns.linux import process, programs
+from netns.linux.programs import installed
+
+STOP_S = 5.0
+"""How long a script that is stopped may take to end by SIGTERM before it gets SIGKILL."""
+
+SERVER = "{server}"
+"""What stands for the server's name in the command."""
+
+_GATE = 'read -r go && exec "$@" </dev/null'
+"""Wait for word that the process is recorded, become the program; at end of file nobody knows it: end."""
+
+
+def environment(lab: Lab, server: str, commands: Mapping[str, str]) -> dict[str, str]:
+    """What is said of one server: L4LAB_SERVER, L4LAB_ROOT, … and the commands that act on it."""
+    node = lab.plan.node(server)
+    return {
+        "L4LAB_SERVER": server,
+        "L4LAB_ADDRESS": str(node.address),
+        "L4LAB_VIP": ",".join(str(entry.address) for entry in node.vips),
+        "L4LAB_PORT": ",".join(map(str, lab.config.ports_of(server))),
+        **lab.environment(server),
+        **{f"L4LAB_{name.upper()}": path for name, path in commands.items()},
+    }
+
+
+def surroundings(lab: Lab) -> dict[str, str]:
+    """What every command finds: the environment that l4lab was started in, and what is said of the lab."""
+    found = programs.environment()
+    return {
+        **found,
+        "PATH": f"{found['PATH']}:{Path(sys.executable).parent}",  # l4lab and l4box may be in a venv
+        "L4LAB_NAME": lab.name,
+        "L4LAB_SPEED": f"{lab.config.speed:g}",
+        "L4LAB_BOX": str(lab.plan.box.address),
+    }
+
+
+class Script:
+    """One run of the command, from start() until it has ended or was stopped; server "" is all of them."""
+
+    def __init__(
+        self, lab: Lab, server: str, command: Sequence[str], env: Mapping[str, str], log: Path
+    ) -> None:
+        self.server = server
+        self.command = tuple(word.replace(SERVER, server) for word in command)
+        self._lab = lab
+        self._env = dict(env)
+        self._log = log
+        self._read = 0
+
+    def start(self) -> None:
+        """LabError when there is no such program."""
+        with self._log.open("wb") as log:
+            self._running = subprocess.Popen(
+                ["env", "--default-signal", "sh", "-c", _GATE, "sh", *self.command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._env,
+                start_new_session=True,
+            )
+        self._process = process.leader(self._running.pid, self._log)
+        self._lab.keep(self._role, self._process)
+        assert self._running.stdin is not None  # noqa: S101 - it is a pipe
+        with self._running.stdin as gate:
+            gate.write(b"go\n")
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._running.poll()
+
+    def lines(self) -> list[str]:
+        """The whole lines that it has written since the last call."""
+        with self._log.open("rb") as log:
+            log.seek(self._read)
+            text = log.read()
+        end = text.rfind(b"\n") + 1
+        self._read += end
+        return text[:end].decode(errors="replace").splitlines()
+
+    def forget(self) -> None:
+        """It has ended: what it left running in its session, on purpose, runs on."""
+        self._lab.drop(self._role)
+
+    def left_running(self) -> list[str]:
+        """The programs that it has left running outside of the lab's nodes, by name."""
+        here = process.network(os.getpid())
+        return [
+            f"{process.name(pid)} (pid {pid})"
+            for pid in process.members(self._process)
+            if process.network(pid) == here
+        ]
+
+    def stop(self) -> None:
+        """End it, if it has not ended, and what it left behind in its session."""
+        deadline = time.monotonic() + STOP_S
+        process.send(self._process, signal.SIGTERM, to_all=True)
+        while process.members(self._process) and time.monotonic() < deadline:
+            self._running.poll()
+            time.sleep(process.POLL_S)
+        process.send(self._process, signal.SIGKILL, to_all=True)
+        self._running.wait(STOP_S)
+        self._lab.drop(self._role)
+
+    @property
+    def output(self) -> str:
+        return process.last_lines(self._log, 40)
+
+    @property
+    def _role(self) -> str:
+        return program.owned(f"deploy {self.server}".rstrip())
+
+
+def find(command: Sequence[str]) -> None:
+    """LabError when the command's program is not there, before anything is made."""
+    program = command[0]
+    if SERVER in program:
+        return
+    found = Path(program).is_file() if os.sep in program else installed(program) is not None
+    if not found:
+        raise LabError(f"{program}: no such program")
+    if os.sep in program and not os.access(program, os.X_OK):
+        raise LabError(f"{program} can't be run: `chmod +x {program}`")
