@@ -47,6 +47,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         file.write_text(text[: text.index(MARK) + len(MARK)] + table)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A table that has no place is said before twenty minutes of rehearsals, not after."""
+    file = config.getoption("--corpus-table", default=None)
+    if file is not None and not (file.is_file() and MARK in file.read_text()):
+        raise pytest.UsageError(
+            f"--corpus-table={file}: it has no line {MARK.strip()!r} to write the table after"
+        )
+
+
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     """The rows as a Markdown table: the first column a name, figures to the right."""
     lines = [HEAD, ("---", "---", "--:", "--:", "---", "--:", "--:"), *rows]
