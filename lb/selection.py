@@ -107,7 +107,7 @@ def _meant(box: Box, selection: Selection, slot: int) -> bool:
     server = table.server[slot]
     if not server:  # a free slot
         return False
-    if table.state[slot] >= SessionState.RESET and not selection.tombstones:
+    if not selection.tombstones and table.is_tombstone(slot):
         return False
     if selection.servers is not None and server not in selection.servers:
         return False

@@ -138,7 +138,7 @@ async def explain_flow(
         for slot in slots:
             if box.table.expired(slot, now):
                 continue
-            if box.table.state[slot] >= SessionState.RESET:
+            if box.table.is_tombstone(slot):
                 buried.append(describe_tombstone(box, now, slot))
             else:
                 its.append(describe_session(box, now, slot))

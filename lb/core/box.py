@@ -58,7 +58,6 @@ _SYN: Final = int(SessionState.SYN)
 _ESTABLISHED: Final = int(SessionState.ESTABLISHED)
 _FIN: Final = int(SessionState.FIN)
 _UDP: Final = int(SessionState.UDP)
-_RESET: Final = int(SessionState.RESET)
 
 
 class Box:
@@ -128,7 +127,7 @@ class Box:
         if slot and self.table.expired(slot, now):
             self._remove_expired(now, slot)
             slot = NONE
-        if slot and self.table.state[slot] >= _RESET:
+        if slot and self.table.is_tombstone(slot):
             if fields.flags & (SYN | ACK) != SYN:
                 self.failover.handle_packet(now, slot, fields)
                 return self.count_drop(Drop.RESET)
@@ -183,7 +182,7 @@ class Box:
             return self.count_drop(found)
         protocol, key = found
         slot = self.table.find(protocol, key)
-        if not slot or self.table.state[slot] >= _RESET or self.table.expired(slot, now):
+        if not slot or self.table.is_tombstone(slot) or self.table.expired(slot, now):
             return self.count_drop(Drop.ICMP)
         self.forwarded += 1
         return self.table.server[slot]
@@ -316,7 +315,7 @@ class Box:
 
     def _remove_expired(self, now: float, slot: int) -> None:
         table = self.table
-        if table.state[slot] >= _RESET:
+        if table.is_tombstone(slot):
             self.failover.forget(slot)
         elif table.state[slot] == _FIN:
             self._remove(now, slot, Removal.CLIENT_FIN)

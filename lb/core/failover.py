@@ -254,7 +254,7 @@ class Failover:
             if not self._unheard or self._unheard[0][0] > now:
                 return
             _, slot, key, left = self._unheard.popleft()
-            if table.key[slot] is not key or table.state[slot] < SessionState.RESET:
+            if table.key[slot] is not key or not table.is_tombstone(slot):
                 continue
             if now - table.last_seen[slot] >= CHALLENGE_INTERVAL_S * self._real_second:
                 client, client_port, vip, port = split(key)

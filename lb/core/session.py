@@ -203,12 +203,15 @@ class SessionTable:
     def full(self) -> bool:
         return len(self) >= self.limit
 
+    def is_tombstone(self, slot: int) -> bool:
+        """Whether the entry is no session, but the memory of one whose client was sent a reset."""
+        return self.state[slot] >= _RESET
+
     def timeout_s(self, slot: int) -> float:
         """The idle timeout of the session in box seconds."""
-        state = self.state[slot]
-        if state >= _RESET:
+        if self.is_tombstone(slot):
             return self.tombstone_s
-        return self.timeouts_s[state - _SYN][self.server[slot]]
+        return self.timeouts_s[self.state[slot] - _SYN][self.server[slot]]
 
     def expired(self, slot: int, now: float) -> bool:
         return now - self.last_seen[slot] >= self.timeout_s(slot)
@@ -237,7 +240,7 @@ class SessionTable:
         del self.index[self.protocol[slot]][key[SHARD]][key]
         self._entries -= 1
         self._by_tick.leave(slot)
-        if self.state[slot] >= _RESET:
+        if self.is_tombstone(slot):
             self.tombstones -= 1
         else:
             self._by_server.leave(slot)
@@ -315,7 +318,9 @@ class SessionTable:
         start = max(cursor, 1)
         end = min(start + look, len(self.key))
         rows = [
-            self.get(slot) for slot in range(start, end) if self.server[slot] and self.state[slot] < _RESET
+            self.get(slot)
+            for slot in range(start, end)
+            if self.server[slot] and not self.is_tombstone(slot)
         ]
         return rows, end if end < len(self.key) else 0
 
