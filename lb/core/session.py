@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from heapq import heappop, heappush
-from struct import Struct
+from struct import Struct, calcsize
 from typing import Final, Literal
 
 from lb.core.packet import TCP, UDP
@@ -39,13 +39,40 @@ SHARD: Final = -3
 
 
 ROW: Final = 64
-"""Bytes of a session's row; see `_COLUMNS`."""
+"""Bytes of a session's row, a line of the processor's cache."""
 
-HOT: Final = Struct("@dQQIIHB")
+_COLUMNS: Final[tuple[tuple[str, Literal["d", "Q", "I", "H", "B"]], ...]] = (
+    ("last_seen", "d"),
+    ("packets", "Q"),
+    ("bytes", "Q"),
+    ("seq", "I"),
+    ("ack", "I"),
+    ("server", "H"),
+    ("state", "B"),
+    ("protocol", "B"),
+    ("isn", "I"),
+    ("created", "d"),
+    ("tag", "B"),
+)
+"""The fields of a row in their order, each with its type as in the module struct, aligned as in C."""
+
+
+def _up_to(last: str) -> Struct:
+    """What reads and writes the fields of a row from the first to this one."""
+    names = [name for name, _ in _COLUMNS]
+    return Struct("@" + "".join(kind for _, kind in _COLUMNS[: names.index(last) + 1]))
+
+
+LAYOUT: Final[Mapping[str, tuple[int, int]]] = {
+    name: (_up_to(name).size - calcsize(kind), calcsize(kind)) for name, kind in _COLUMNS
+}
+"""Where in a row each field is: offset and size in bytes. lb/linux/batch.c is held to it."""
+
+HOT: Final = _up_to("state")
 """What a packet of a known session reads and writes, the beginning of its row: last_seen, packets, bytes,
 seq, ack, server, state."""
 
-_NEW: Final = Struct("@dQQIIHBBId").pack_into
+_NEW: Final = _up_to("created").pack_into
 """What is written for a new session: HOT, protocol, isn, created."""
 
 _CHUNK: Final = 1024
@@ -318,9 +345,7 @@ class SessionTable:
         start = max(cursor, 1)
         end = min(start + look, len(self.key))
         rows = [
-            self.get(slot)
-            for slot in range(start, end)
-            if self.server[slot] and not self.is_tombstone(slot)
+            self.get(slot) for slot in range(start, end) if self.server[slot] and not self.is_tombstone(slot)
         ]
         return rows, end if end < len(self.key) else 0
 
@@ -370,27 +395,13 @@ class SessionTable:
             view.release()
         self.rows.extend(bytes(_CHUNK * ROW))
         self._views = []
-        for name, kind, offset in _COLUMNS:
+        for name, kind in _COLUMNS:
+            offset, _ = LAYOUT[name]
             every = memoryview(self.rows).cast(kind)
             column = every[offset // every.itemsize :: ROW // every.itemsize]
             self._views += every, column
             setattr(self, name, column)
 
-
-_COLUMNS: Final[tuple[tuple[str, Literal["d", "Q", "I", "H", "B"], int], ...]] = (
-    ("last_seen", "d", 0),
-    ("packets", "Q", 8),
-    ("bytes", "Q", 16),
-    ("seq", "I", 24),
-    ("ack", "I", 28),
-    ("server", "H", 32),
-    ("state", "B", 34),
-    ("protocol", "B", 35),
-    ("isn", "I", 36),
-    ("created", "d", 40),
-    ("tag", "B", 48),
-)
-"""Where in a row each field lies: name, type, offset in bytes. lb/linux/batch.c has the same."""
 
 _EXPIRED: Final = 0
 """The chain of what `sweep` has given out and the box has not removed yet; no tick has this number."""

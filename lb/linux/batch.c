@@ -16,6 +16,7 @@
 #include <netinet/ip6.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/socket.h>
 
 enum { BATCH = 64, MESSAGE = 512 }; /* headers are 192 bytes of a message, its other attributes less */
@@ -24,17 +25,25 @@ enum { STATES = 4 };                         /* these and UDP have timeouts */
 enum { SHARD = 3 }; /* bytes from a key's end, as in session.py */
 enum { FRAGMENT = 0x3FFF };
 
-struct session { /* session.py, _COLUMNS */
-    double last_seen;
-    uint64_t packets, bytes;
-    uint32_t seq, ack;
-    uint16_t server;
-    uint8_t state, protocol;
-    uint32_t isn;
-    double created;
-    uint8_t tag, unused[15];
+/* A row of the session table. lb/linux/datapath.py holds LAYOUT and ROW to those of session.py. */
+#define FIELDS(FIELD)          \
+    FIELD(double, last_seen)   \
+    FIELD(uint64_t, packets)   \
+    FIELD(uint64_t, bytes)     \
+    FIELD(uint32_t, seq)       \
+    FIELD(uint32_t, ack)       \
+    FIELD(uint16_t, server)    \
+    FIELD(uint8_t, state)      \
+    FIELD(uint8_t, protocol)   \
+    FIELD(uint32_t, isn)       \
+    FIELD(double, created)     \
+    FIELD(uint8_t, tag)
+#define DECLARED(type, name) type name;
+
+struct session {
+    FIELDS(DECLARED)
+    uint8_t unused[15];
 };
-_Static_assert(sizeof(struct session) == 64, "session.py, ROW");
 
 struct table { /* of lb.core.session.SessionTable, borrowed */
     PyObject *rows;       /* bytearray */
@@ -269,7 +278,23 @@ static PyMethodDef functions[] = {
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "batch", NULL, -1, functions, NULL, NULL, NULL, NULL};
 
+static bool add_field(PyObject *layout, const char *name, size_t offset, size_t size)
+{
+    PyObject *place = Py_BuildValue("nn", (Py_ssize_t)offset, (Py_ssize_t)size);
+    bool added = place && PyDict_SetItemString(layout, name, place) == 0;
+    Py_XDECREF(place);
+    return added;
+}
+
+#define AND_ADDED(type, name) &&add_field(layout, #name, offsetof(struct session, name), sizeof(type))
+
 PyMODINIT_FUNC PyInit_batch(void)
 {
-    return PyModule_Create(&module);
+    PyObject *made = PyModule_Create(&module);
+    PyObject *layout = PyDict_New();
+    if (!(made && layout FIELDS(AND_ADDED)) || PyModule_AddObjectRef(made, "LAYOUT", layout) < 0 ||
+        PyModule_AddIntConstant(made, "ROW", sizeof(struct session)) < 0)
+        Py_CLEAR(made);
+    Py_XDECREF(layout);
+    return made;
 }

@@ -1,5 +1,11 @@
 from collections.abc import Callable
 
+LAYOUT: dict[str, tuple[int, int]]
+"""Offset and size in bytes of each field of a session's row, as compiled."""
+
+ROW: int
+"""Bytes of a row, as compiled."""
+
 def drain(
     fd: int,
     queue: int,

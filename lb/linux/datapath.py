@@ -14,6 +14,7 @@ from netfilterqueue import Packet
 from lb.core.box import DROPPED, Box
 from lb.core.packet import TCP, Drop
 from lb.core.rewrite import Rewriter
+from lb.core.session import LAYOUT, ROW
 from lb.linux import batch
 from lb.linux.queue import COPY_ALL, PacketQueue
 from lb.linux.rules import MARK_BASE
@@ -22,6 +23,28 @@ Drain = Callable[[], bool]
 """Gives the verdicts of what has arrived, a batch at most; whether the box may have effects to be taken."""
 
 _log = structlog.get_logger()
+
+
+def check_layout(compiled: Mapping[str, tuple[int, int]], row: int) -> None:
+    """Raise ImportError unless rows of `row` bytes with these fields are those of the session table.
+
+    `compiled` has each field's offset and size in bytes, as `LAYOUT` of lb.core.session does.
+    """
+    for name in [*LAYOUT, *compiled]:
+        if compiled.get(name) != LAYOUT.get(name):
+            raise ImportError(_mismatch(f"the field {name!r} at", compiled.get(name), LAYOUT.get(name)))
+    if row != ROW:
+        raise ImportError(_mismatch("rows of", row, ROW))
+
+
+def _mismatch(what: str, compiled: object, wanted: object) -> str:
+    return (
+        f"lb.linux.batch is compiled for another session table: it has {what} {compiled}, "
+        f"lb.core.session {wanted}; install l4box again to compile it"
+    )
+
+
+check_layout(batch.LAYOUT, batch.ROW)
 
 
 def userspace(

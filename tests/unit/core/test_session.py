@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from lb.core.packet import join
-from lb.core.session import NONE, ROW, TICK_S, SessionState, SessionTable
+from lb.core.session import HOT, LAYOUT, NONE, ROW, TICK_S, SessionState, SessionTable
 
 FIN_S = 8.0
 SYN_S = {1: 60.0, 2: 5.0, 3: 120.0}
@@ -398,6 +398,31 @@ def test_longer_aging_keeps_sessions_for_longer() -> None:
 
     assert table.sweep(1000 + 3599, 10) == []
     assert table.sweep(1000 + 3601, 10) == [slot]
+
+
+# Rows
+
+
+def test_fields_of_a_row_follow_each_other_and_none_is_beyond_its_end() -> None:
+    end = 0
+    for name, (offset, size) in LAYOUT.items():
+        assert offset >= end, name
+        assert offset % size == ROW % size == 0, f"{name} has no column"
+        end = offset + size
+    assert end <= ROW
+
+
+def test_what_a_packet_writes_is_in_the_columns_that_it_is_named_after() -> None:
+    table = new_table()
+    slot = table.insert(1000.5, TCP, key(0), 2, SessionState.SYN, 7, 8)
+
+    assert (table.created[slot], table.last_seen[slot], table.isn[slot]) == (1000.5, 1000.5, 7)
+    assert (table.protocol[slot], table.server[slot], table.state[slot]) == (TCP, 2, SessionState.SYN)
+    HOT.pack_into(table.rows, slot * ROW, 1001.5, 3, 4, 5, 6, 1, SessionState.ESTABLISHED)
+    assert (table.last_seen[slot], table.packets[slot], table.bytes[slot]) == (1001.5, 3, 4)
+    assert (table.seq[slot], table.ack[slot]) == (5, 6)
+    assert (table.server[slot], table.state[slot]) == (1, SessionState.ESTABLISHED)
+    assert (table.created[slot], table.isn[slot], table.tag[slot]) == (1000.5, 7, 0)
 
 
 # Views

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,7 +17,8 @@ from hypothesis import strategies as st
 
 from lb.core.box import DROPPED, Box
 from lb.core.packet import TCP
-from lb.linux import batch
+from lb.core.session import LAYOUT, ROW
+from lb.linux import batch, datapath
 from tests.unit.core.dialogue import CLIENT, CLIENT6, ISN, VIP6, Dialogue, service, tcp, udp
 from tests.unit.core.test_box_fast_path import arrivals, segments, state_of
 
@@ -41,6 +44,44 @@ def handle(box: Box, now: float, packet: bytes) -> int:
         box.forwarded += 1
         return server
     return box.handle_packet(now, packet)
+
+
+# The session table's rows
+
+
+@pytest.mark.parametrize("field", LAYOUT)
+def test_field_that_was_compiled_elsewhere_or_in_another_size_is_an_import_error(field: str) -> None:
+    datapath.check_layout(batch.LAYOUT, batch.ROW)
+    offset, size = LAYOUT[field]
+    without = {name: place for name, place in batch.LAYOUT.items() if name != field}
+
+    for place in ({field: (offset + size, size)}, {field: (offset, 2 * size)}, {}):
+        with pytest.raises(ImportError, match=f"field '{field}'"):
+            datapath.check_layout(without | place, ROW)
+
+
+def test_field_that_the_session_table_has_not_is_an_import_error() -> None:
+    with pytest.raises(ImportError, match="field 'color'"):
+        datapath.check_layout({**batch.LAYOUT, "color": (49, 1)}, ROW)
+
+
+def test_rows_that_were_compiled_longer_are_an_import_error() -> None:
+    with pytest.raises(ImportError, match="rows of 128"):
+        datapath.check_layout(batch.LAYOUT, 128)
+
+
+def test_daemon_does_not_start_with_a_module_compiled_for_another_table() -> None:
+    """The comparison is made when the packet path is imported."""
+    program = """
+from lb.linux import batch
+batch.LAYOUT["ack"] = (32, 4)
+import lb.daemon
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 1
+    assert "ImportError: lb.linux.batch is compiled for another session table" in done.stderr
+    assert "'ack' at (32, 4), lb.core.session (28, 4)" in done.stderr
 
 
 # Decisions
