@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from lb.core.events import Drained, Event, Removal, ResetReason, SessionOpened, SessionRemoved
 from lb.core.failover import Failover
@@ -37,7 +37,7 @@ from lb.core.packet import (
 )
 from lb.core.reset import reset_for
 from lb.core.service import Policy, PortReuse, RealServer, ServiceSettings, VirtualServer
-from lb.core.session import HOT, NONE, REAL_FLOOR_S, ROW, SHARD, SessionState, SessionTable
+from lb.core.session import HOT, LAYOUT, NONE, REAL_FLOOR_S, ROW, SHARD, SessionState, SessionTable
 
 DROPPED: Final = 0
 """The verdict for a packet that goes nowhere. Servers have ids from 1 on."""
@@ -53,6 +53,8 @@ SWEEP_BUDGET: Final = 1000
 
 _M32: Final = 0xFFFFFFFF
 _HALF: Final = 0x80000000
+_SEEN, _ACKED, _SERVER, _STATE = map(list(LAYOUT).index, ("last_seen", "ack", "server", "state"))
+"""Places in what HOT gives."""
 # As plain numbers: the attribute of an Enum costs more than what is done with it.
 _SYN: Final = int(SessionState.SYN)
 _ESTABLISHED: Final = int(SessionState.ESTABLISHED)
@@ -89,25 +91,17 @@ class Box:
 
         `packet` starts at the IP header and may be cut off after the TCP, UDP or ICMP header.
         """
-        # TCP over IPv4 is read here, and a plain segment of an established session is done without a call.
+        # TCP over IPv4 is read here, and a plain segment of an established session is done with one call.
         if len(packet) >= V4_TCP_LENGTH:
             head, length, fragment, protocol, key, seq, ack, offset, flags = V4_TCP(packet)
             payload = length - 20 - (offset >> 2 & 0x3C)
             if head == 0x45 and protocol == TCP and not fragment & 0x3FFF and payload >= 0 and offset >= 0x50:
                 slot = self._tcp_shards[key[SHARD]].get(key, NONE)
                 if slot and flags & (ACK | SYN | RST | FIN) == ACK:
-                    table, row = self.table, slot * ROW
-                    seen, packets, size, end, acked, server, state = HOT.unpack_from(table.rows, row)
-                    if state == _ESTABLISHED and now - seen < table.aging_s[server]:
-                        if seq + payload - end & _M32 < _HALF:
-                            end = seq + payload & _M32
-                        if ack - acked & _M32 < _HALF:
-                            acked = ack
-                        HOT.pack_into(
-                            table.rows, row, now, packets + 1, size + length, end, acked, server, state
-                        )
-                        self.forwarded += 1
-                        return int(server)
+                    table = self.table
+                    row = HOT.unpack_from(table.rows, slot * ROW)
+                    if row[_STATE] == _ESTABLISHED and now - row[_SEEN] < table.aging_s[row[_SERVER]]:
+                        return self._note(now, slot, row, length, seq + payload, ack)
                 return self._handle_read(now, slot, Packet(TCP, key, length, seq, ack, flags, payload))
         return self._handle_any(now, packet)
 
@@ -204,18 +198,37 @@ class Box:
 
     def _forward(self, now: float, slot: int, packet: Packet) -> int:
         """Note the packet in its session; the verdict is the session's server."""
-        table, row = self.table, slot * ROW
-        _, packets, size, expected, acked, server, state = HOT.unpack_from(table.rows, row)
-        # What the server will expect next. SYN and FIN take a number each; data in a SYN may be refused.
-        opens = packet.flags & SYN
-        end = packet.seq + (1 if opens else packet.payload + (packet.flags & FIN)) & _M32
-        if end - expected & _M32 < _HALF:
-            expected = end
-        if packet.flags & ACK and packet.ack - acked & _M32 < _HALF:
-            acked = packet.ack
-        HOT.pack_into(table.rows, row, now, packets + 1, size + packet.length, expected, acked, server, state)
+        row = HOT.unpack_from(self.table.rows, slot * ROW)
+        # SYN and FIN take a number each; data in a SYN may be refused.
+        takes = 1 if packet.flags & SYN else packet.payload + (packet.flags & FIN)
+        acked = packet.ack if packet.flags & ACK else row[_ACKED]
+        return self._note(now, slot, row, packet.length, packet.seq + takes, acked)
+
+    def _note(self, now: float, slot: int, row: tuple[Any, ...], length: int, end: int, acked: int) -> int:
+        """Note a packet in its session, whose row is as HOT gives it; the session's server.
+
+        `length`: of the whole packet in bytes. `end`: the sequence number that the server expects after it,
+        if nothing is missing. `acked`: what the client expects next.
+        """
+        server: int
+        _, packets, size, highest_end, highest_acked, server, state = row
+        if end - highest_end & _M32 < _HALF:
+            highest_end = end & _M32
+        if acked - highest_acked & _M32 < _HALF:
+            highest_acked = acked
+        HOT.pack_into(
+            self.table.rows,
+            slot * ROW,
+            now,
+            packets + 1,
+            size + length,
+            highest_end,
+            highest_acked,
+            server,
+            state,
+        )
         self.forwarded += 1
-        return int(server)
+        return server
 
     def _refuse(self, packet: Packet, reason: Drop, policy: Policy) -> int:
         if policy is Policy.RESET and packet.protocol == TCP:
