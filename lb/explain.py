@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
 
 from lb import schema
 from lb.core.box import Box
+from lb.core.decision import Forward, Preview
 from lb.core.events import ResetReason
 from lb.core.failover import Outcome
 from lb.core.health import ServerState
-from lb.core.packet import SYN, TCP, Drop
-from lb.core.reset import segment
-from lb.core.service import Policy, PortReuse, VirtualServer
+from lb.core.packet import ACK, SYN, TCP, UDP, Drop, join
+from lb.core.reset import datagram, segment
+from lb.core.service import VirtualServer
+from lb.core.session import NONE
 from lb.describe import PROTOCOLS, describe_server, endpoint
 from lb.journal import Journal
 from lb.selection import Place
@@ -70,40 +71,36 @@ def _explain(
 ) -> schema.Explanation:
     settings = service.settings
     servers = [describe_server(server, box.failover, journal, now) for server in service.servers]
-    fresh, why = _fate_of_new(box, service, client)
+    new = _preview(box, now, service, client, SYN)
+    other = _preview(box, now, service, client, ACK)
     session = sessions[0] if sessions and client.port is not None else None
     tombstone = tombstones[0] if tombstones and client.port is not None else None
     text = list(_about_sessions(service, client, sessions, servers))
     text += _about_tombstones(client, tombstones)
-    if _refused(service, client):
-        new = other = schema.Fate(action="drop", servers=[])
+    if new.why is Drop.SOURCE:
         text.append(
             f"Whatever comes from {client.text} is dropped: no client can have that address (bad_source)."
         )
     elif session is None:
-        new = fresh
-        other = _refusal(Policy.RESET) if tombstone else _fate_of_other(service, fresh)
         what = "A new connection" if settings.protocol == TCP else "The first packet of a flow"
-        text.append(f"{what} {why}.")
+        text.append(f"{what} {_about_new(box, service, new)}.")
         if settings.protocol == TCP and not tombstone:
-            text.append(_about_other(service))
-    else:
-        new = other = schema.Fate(action="forward", servers=[session.server])
-        if settings.protocol == TCP and settings.on_port_reuse is PortReuse.SCHEDULE:
-            new = fresh
-            text.append(f"A new connection from the same port {why} (on_port_reuse = schedule).")
-        elif settings.protocol == TCP:
-            text.append(
-                f"A new connection from the same port meets this entry and goes to {session.server} too "
-                "(on_port_reuse = keep)."
-            )
+            text.append(_about_other(service, other))
+    elif new.why is Forward.KEPT:
+        text.append(
+            f"A new connection from the same port meets this entry and goes to {session.server} too "
+            "(on_port_reuse = keep)."
+        )
+    elif settings.protocol == TCP:
+        why = _about_new(box, service, new)
+        text.append(f"A new connection from the same port {why} (on_port_reuse = schedule).")
     text += _about_servers(servers)
     return schema.Explanation(
         virtual_server=service.name,
         vip=endpoint(settings.vip, settings.port),
         protocol=PROTOCOLS[settings.protocol],
-        new_connection=new,
-        other_packets=other,
+        new_connection=_fate(box, service, new),
+        other_packets=_fate(box, service, other),
         sessions=sessions,
         tombstones=tombstones,
         servers=servers,
@@ -111,55 +108,62 @@ def _explain(
     )
 
 
-def _refused(service: VirtualServer, client: Place) -> bool:
-    """Whether packets from this address are dropped for their source: a box of its own is shown one."""
-    settings = replace(service.settings, protocol=TCP)
-    box = Box()
-    box.configure(0.0, [settings])
-    box.handle_packet(0.0, segment(client.address, 1, settings.vip, settings.port, seq=0, ack=0, flags=SYN))
-    return box.dropped[Drop.SOURCE] > 0
+def _preview(box: Box, now: float, service: VirtualServer, client: Place, flags: int) -> Preview:
+    """What the box would do with a segment with these flags, or with a datagram.
+
+    An address without a port stands for a connection from a port that has no session. A SYN opens another
+    connection than the session's, if there is one.
+    """
+    vip, port = service.settings.vip, service.settings.port
+    protocol, table = service.settings.protocol, box.table
+    ports = range(1, 1 << 16) if client.port is None else (client.port,)
+    for client_port in ports:
+        slot = table.find(protocol, join(client.address, client_port, vip, port))
+        if slot == NONE:
+            break
+    if protocol == UDP:
+        return box.preview(now, datagram(client.address, client_port, vip, port))
+    seq = table.isn[slot] + 1 & 0xFFFFFFFF
+    packet = segment(client.address, client_port, vip, port, seq=seq, ack=0, flags=flags)
+    return box.preview(now, packet)
 
 
-def _fate_of_new(box: Box, service: VirtualServer, client: Place) -> tuple[schema.Fate, str]:
-    """What a SYN meets, and that as the end of a sentence."""
+def _fate(box: Box, service: VirtualServer, preview: Preview) -> schema.Fate:
+    return schema.Fate(
+        action="forward" if preview.verdict else "reset" if preview.answered else "drop",
+        servers=_takers(box, service, preview),
+    )
+
+
+def _takers(box: Box, service: VirtualServer, preview: Preview) -> list[str]:
+    """The names of the servers of which one gets the packet."""
+    if preview.among and not service.scheduler.by_client:
+        return [server.name for server in preview.among]
+    return [box.fleet.servers[preview.verdict].name] if preview.verdict else []
+
+
+def _about_new(box: Box, service: VirtualServer, preview: Preview) -> str:
+    """What a new connection meets, as the end of a sentence."""
     settings = service.settings
-    if not service.binding:
-        return _refusal(settings.on_no_server), (
-            f"{_does(settings.on_no_server)}: no real server is bound "
-            f"(on_no_server = {settings.on_no_server.value})"
-        )
-    if box.table.full():
-        return _refusal(settings.on_table_full), (
-            f"{_does(settings.on_table_full)}: the session table is full at {box.table.limit} "
-            f"(on_table_full = {settings.on_table_full.value})"
-        )
-    names = [server.name for server in service.binding]
-    if settings.scheduler == "source-hash":  # the one that depends on the client alone
-        names = [service.scheduler.pick(client.address).name]
-    fate = schema.Fate(action="forward", servers=names)
-    return fate, f"goes to {' or '.join(names)}, by {settings.scheduler}"
+    if preview.why is Drop.NO_SERVER:
+        policy = settings.on_no_server.value
+        return f"{_refusal(preview)}: no real server is bound (on_no_server = {policy})"
+    if preview.why is Drop.TABLE_FULL:
+        policy = settings.on_table_full.value
+        full = f"the session table is full at {box.table.limit}"
+        return f"{_refusal(preview)}: {full} (on_table_full = {policy})"
+    return f"goes to {' or '.join(_takers(box, service, preview))}, by {settings.scheduler}"
 
 
-def _fate_of_other(service: VirtualServer, fresh: schema.Fate) -> schema.Fate:
-    """What a packet meets that opens no connection and has no session."""
-    policy = service.settings.on_no_entry
-    if service.settings.protocol != TCP or policy is Policy.FORWARD:
-        return fresh
-    return _refusal(policy)
+def _about_other(service: VirtualServer, preview: Preview) -> str:
+    """What a segment meets that opens no connection and has no session."""
+    does = _refusal(preview) if preview.why is Drop.NO_ENTRY else "is scheduled like a new one"
+    policy = service.settings.on_no_entry.value
+    return f"A segment of a connection that has no session {does} (on_no_entry = {policy})."
 
 
-def _does(policy: Policy) -> str:
-    return "is answered with a RST" if policy is Policy.RESET else "is dropped"
-
-
-def _refusal(policy: Policy) -> schema.Fate:
-    return schema.Fate(action="reset" if policy is Policy.RESET else "drop", servers=[])
-
-
-def _about_other(service: VirtualServer) -> str:
-    policy = service.settings.on_no_entry
-    does = "is scheduled like a new one" if policy is Policy.FORWARD else _does(policy)
-    return f"A segment of a connection that has no session {does} (on_no_entry = {policy.value})."
+def _refusal(preview: Preview) -> str:
+    return "is answered with a RST" if preview.answered else "is dropped"
 
 
 def _about_sessions(

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
+from lb.core.decision import Decision, Forward, Preview, Stale, answer, decide
 from lb.core.events import Drained, Event, Removal, ResetReason, SessionOpened, SessionRemoved
 from lb.core.failover import Failover
 from lb.core.fleet import Fleet, Probe
@@ -26,7 +27,6 @@ from lb.core.packet import (
     RST,
     SYN,
     TCP,
-    UDP,
     V4_TCP,
     V4_TCP_LENGTH,
     Drop,
@@ -35,8 +35,7 @@ from lb.core.packet import (
     read_icmp,
     split,
 )
-from lb.core.reset import reset_for
-from lb.core.service import Policy, PortReuse, RealServer, ServiceSettings, VirtualServer
+from lb.core.service import RealServer, ServiceSettings, VirtualServer
 from lb.core.session import HOT, LAYOUT, NONE, REAL_FLOOR_S, ROW, SHARD, SessionState, SessionTable
 
 DROPPED: Final = 0
@@ -59,7 +58,6 @@ _SEEN, _ACKED, _SERVER, _STATE = map(list(LAYOUT).index, ("last_seen", "ack", "s
 _SYN: Final = int(SessionState.SYN)
 _ESTABLISHED: Final = int(SessionState.ESTABLISHED)
 _FIN: Final = int(SessionState.FIN)
-_UDP: Final = int(SessionState.UDP)
 
 
 class Box:
@@ -111,82 +109,81 @@ class Box:
         if isinstance(fields, Drop):
             return self.count_drop(fields)
         if fields.protocol in (ICMP, ICMPV6):
-            return self._handle_icmp(now, packet)
+            found = self._server_of_error(now, packet)
+            if isinstance(found, Drop):
+                return self.count_drop(found)
+            self.forwarded += 1
+            return found
         return self._handle_read(now, self.table.find(fields.protocol, fields.key), fields)
 
-    def _handle_read(self, now: float, slot: int, fields: Packet) -> int:
+    def _handle_read(self, now: float, slot: int, packet: Packet) -> int:
         """A packet and the entry of the table that it belongs to, if there is one."""
-        if fields.flags & SYN and fields.flags & (FIN | RST):
-            return self.count_drop(Drop.FLAGS)
-        if slot and self.table.expired(slot, now):
+        decision = decide(now, self.table, self.fleet, slot, packet)
+        if decision.stale is Stale.EXPIRED:
             self._remove_expired(now, slot)
-            slot = NONE
-        if slot and self.table.is_tombstone(slot):
-            if fields.flags & (SYN | ACK) != SYN:
-                self.failover.handle_packet(now, slot, fields)
-                return self.count_drop(Drop.RESET)
+        elif decision.stale is Stale.REUSED:
+            self._remove(now, slot, Removal.PORT_REUSE)
+        elif decision.stale is Stale.FORGOTTEN:
             self.failover.forget(slot)
-            slot = NONE
-        if slot:
-            return self._handle_known(now, slot, fields)
-        return self._handle_unknown(now, fields)
+        if decision.service is not None:
+            return self._open(now, decision.service, packet, decision.state)
+        if decision.why is Drop.RESET:
+            self.failover.handle_packet(now, slot, packet)
+            return self.count_drop(Drop.RESET)
+        if isinstance(decision.why, Drop):
+            return self._refuse(decision, packet, decision.why)
+        return self._handle_known(now, slot, packet, reopens=decision.why is Forward.KEPT)
 
-    def _handle_known(self, now: float, slot: int, packet: Packet) -> int:
-        """A packet of a session goes to the session's server, whatever that server's health."""
+    def preview(self, now: float, packet: bytes) -> Preview:
+        """What `handle_packet` would do with the packet now. Nothing changes, and nothing is counted."""
+        fields = read(packet)
+        if isinstance(fields, Drop):
+            return Preview(DROPPED, fields)
+        if fields.protocol in (ICMP, ICMPV6):
+            found = self._server_of_error(now, packet)
+            return Preview(DROPPED, found) if isinstance(found, Drop) else Preview(found, Forward.ICMP)
+        slot = self.table.find(fields.protocol, fields.key)
+        decision = decide(now, self.table, self.fleet, slot, fields)
+        if decision.service is not None:
+            client, _, _, _ = split(fields.key)
+            server = decision.service.scheduler.peek(client, decision.leaving)
+            return Preview(server.id, decision.why, among=decision.service.binding)
+        if isinstance(decision.why, Drop):
+            return Preview(DROPPED, decision.why, answered=answer(decision, fields) is not None)
+        return Preview(self.table.server[slot], decision.why)
+
+    def _handle_known(self, now: float, slot: int, packet: Packet, *, reopens: bool) -> int:
+        """A packet of a session goes to the session's server, whatever that server's health.
+
+        `reopens`: it is the first of another connection, which takes the session over.
+        """
         table = self.table
-        server = self.fleet.servers[table.server[slot]]
-        if packet.protocol == TCP:
-            if packet.flags & RST:
-                self._forward(now, slot, packet)
-                self._remove(now, slot, Removal.CLIENT_RST)
-                return server.id
-            opens = packet.flags & (SYN | ACK) == SYN
-            if opens and packet.seq != table.isn[slot]:  # the same number: the first SYN, retransmitted
-                if server.service.settings.on_port_reuse is PortReuse.SCHEDULE:
-                    self._remove(now, slot, Removal.PORT_REUSE)
-                    return self._open(now, server.service, packet, _SYN)
-                table.reopen(slot, now, packet.seq)
-            if packet.flags & ACK and table.state[slot] == _SYN:
-                table.state[slot] = _ESTABLISHED
-                table.ack[slot] = packet.ack
-            if packet.flags & FIN and table.state[slot] != _FIN:
-                table.close(slot, now)
+        if reopens:
+            table.reopen(slot, now, packet.seq)
+        if packet.flags & RST:
+            server = self._forward(now, slot, packet)
+            self._remove(now, slot, Removal.CLIENT_RST)
+            return server
+        if packet.flags & ACK and table.state[slot] == _SYN:
+            table.state[slot] = _ESTABLISHED
+            table.ack[slot] = packet.ack
+        if packet.flags & FIN and table.state[slot] != _FIN:
+            table.close(slot, now)
         return self._forward(now, slot, packet)
 
-    def _handle_unknown(self, now: float, packet: Packet) -> int:
-        client, _, vip, port = split(packet.key)
-        service = self.fleet.find(packet.protocol, vip, port)
-        if service is None:
-            return self.count_drop(Drop.NO_SERVICE)
-        if client == vip or not _is_unicast(client):
-            return self.count_drop(Drop.SOURCE)
-        if packet.protocol == UDP:
-            return self._open(now, service, packet, _UDP)
-        if packet.flags & (SYN | ACK) == SYN:
-            return self._open(now, service, packet, _SYN)
-        if service.settings.on_no_entry is Policy.FORWARD and not packet.flags & RST:
-            state = _FIN if packet.flags & FIN else _ESTABLISHED
-            return self._open(now, service, packet, state)
-        return self._refuse(packet, Drop.NO_ENTRY, service.settings.on_no_entry)
-
-    def _handle_icmp(self, now: float, packet: bytes) -> int:
-        """An error about a packet that a server sent as the VIP goes to that server; it refreshes nothing."""
+    def _server_of_error(self, now: float, packet: bytes) -> int | Drop:
+        """The server that an ICMP error is for: it is about a packet that the server sent as the VIP."""
         found = read_icmp(packet)
         if isinstance(found, Drop):
-            return self.count_drop(found)
+            return found
         protocol, key = found
         slot = self.table.find(protocol, key)
         if not slot or self.table.is_tombstone(slot) or self.table.expired(slot, now):
-            return self.count_drop(Drop.ICMP)
-        self.forwarded += 1
+            return Drop.ICMP
         return self.table.server[slot]
 
     def _open(self, now: float, service: VirtualServer, packet: Packet, state: int) -> int:
-        """Give a new flow to a server."""
-        if not service.binding:
-            return self._refuse(packet, Drop.NO_SERVER, service.settings.on_no_server)
-        if self.table.full():
-            return self._refuse(packet, Drop.TABLE_FULL, service.settings.on_table_full)
+        """Give a new flow to a server; one is bound, and the table has room."""
         client = packet.key[: len(service.settings.vip)]
         server = service.scheduler.pick(client)
         slot = self.table.insert(now, packet.protocol, packet.key, server.id, state, packet.seq, packet.ack)
@@ -230,12 +227,11 @@ class Box:
         self.forwarded += 1
         return server
 
-    def _refuse(self, packet: Packet, reason: Drop, policy: Policy) -> int:
-        if policy is Policy.RESET and packet.protocol == TCP:
-            answer = reset_for(packet)
-            if answer is not None:
-                self._packets.append(answer)
-                self.resets[reason] += 1
+    def _refuse(self, decision: Decision, packet: Packet, reason: Drop) -> int:
+        reset = answer(decision, packet)
+        if reset is not None:
+            self._packets.append(reset)
+            self.resets[reason] += 1
         return self.count_drop(reason)
 
     def count_drop(self, reason: Drop) -> int:
@@ -364,10 +360,3 @@ class Box:
             table.remove(slot)
         if not server.sessions and not server.bound:
             self._events.append(Drained(now, server.service.name, server.name))
-
-
-def _is_unicast(address: bytes) -> bool:
-    """Whether a packet from this address may be answered (RFC 1122 §3.2.1.3, RFC 4291 §2.7)."""
-    if len(address) == 4:
-        return 0 < address[0] < 224 and address[0] != 127
-    return address[0] != 0xFF and any(address[:-1])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from math import inf, log
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 
 class Candidate(Protocol):
@@ -28,7 +28,14 @@ Server = TypeVar("Server", bound=Candidate)
 class Scheduler(Protocol[Server]):
     """Picks among the servers last given to `bind`; not asked while there are none."""
 
+    by_client: ClassVar[bool]
+    """Whether the choice depends on the client's address alone, as long as the binding list stays."""
+
     def bind(self, servers: Sequence[Server]) -> None: ...
+    def peek(self, client: bytes, leaving: Server | None = None) -> Server:
+        """The server that `pick` would give now, if a session of `leaving` went first; changes nothing."""
+        ...
+
     def pick(self, client: bytes) -> Server:
         """The server for a new flow from the client's address."""
         ...
@@ -37,6 +44,8 @@ class Scheduler(Protocol[Server]):
 class RoundRobin(Generic[Server]):
     """Each server in turn."""
 
+    by_client: ClassVar[bool] = False
+
     def __init__(self) -> None:
         self._servers: Sequence[Server] = ()
         self._place = 0
@@ -44,9 +53,13 @@ class RoundRobin(Generic[Server]):
     def bind(self, servers: Sequence[Server]) -> None:
         self._servers = servers
 
-    def pick(self, client: bytes) -> Server:  # noqa: ARG002 - the protocol's
+    def peek(self, client: bytes, leaving: Server | None = None) -> Server:  # noqa: ARG002 - the protocol's
+        return self._servers[self._place % len(self._servers)]
+
+    def pick(self, client: bytes) -> Server:
+        picked = self.peek(client)
         self._place = (self._place + 1) % len(self._servers)
-        return self._servers[self._place - 1]
+        return picked
 
 
 class WeightedRoundRobin(Generic[Server]):
@@ -54,6 +67,8 @@ class WeightedRoundRobin(Generic[Server]):
 
     At each pick every server earns its weight, and the richest serves and pays what all have earned.
     """
+
+    by_client: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._servers: Sequence[Server] = ()
@@ -63,17 +78,21 @@ class WeightedRoundRobin(Generic[Server]):
         self._servers = servers
         self._credit = {server.name: self._credit.get(server.name, 0) for server in servers}
 
-    def pick(self, client: bytes) -> Server:  # noqa: ARG002 - the protocol's
-        credit = self._credit
+    def peek(self, client: bytes, leaving: Server | None = None) -> Server:  # noqa: ARG002 - the protocol's
+        return max(self._servers, key=lambda server: self._credit[server.name] + server.weight)
+
+    def pick(self, client: bytes) -> Server:
+        richest = self.peek(client)
         for server in self._servers:
-            credit[server.name] += server.weight
-        richest = max(self._servers, key=lambda server: credit[server.name])
-        credit[richest.name] -= sum(server.weight for server in self._servers)
+            self._credit[server.name] += server.weight
+        self._credit[richest.name] -= sum(server.weight for server in self._servers)
         return richest
 
 
 class LeastConnections(Generic[Server]):
     """The fewest sessions for its weight; in turn among equals, so that an idle box does not favour one."""
+
+    by_client: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._servers: list[Server] = []
@@ -81,8 +100,11 @@ class LeastConnections(Generic[Server]):
     def bind(self, servers: Sequence[Server]) -> None:
         self._servers = list(servers)
 
-    def pick(self, client: bytes) -> Server:  # noqa: ARG002 - the protocol's
-        chosen = min(self._servers, key=lambda server: server.sessions / server.weight)
+    def peek(self, client: bytes, leaving: Server | None = None) -> Server:  # noqa: ARG002 - the protocol's
+        return min(self._servers, key=lambda server: (server.sessions - (server is leaving)) / server.weight)
+
+    def pick(self, client: bytes) -> Server:
+        chosen = self.peek(client)
         self._servers.remove(chosen)
         self._servers.append(chosen)
         return chosen
@@ -95,14 +117,19 @@ class SourceHash(Generic[Server]):
     the best draw wins (Schindelhauer and Schomaker 2005, "Weighted distributed hash tables").
     """
 
+    by_client: ClassVar[bool] = True
+
     def __init__(self) -> None:
         self._servers: Sequence[Server] = ()
 
     def bind(self, servers: Sequence[Server]) -> None:
         self._servers = servers
 
-    def pick(self, client: bytes) -> Server:
+    def peek(self, client: bytes, leaving: Server | None = None) -> Server:  # noqa: ARG002 - the protocol's
         return max(self._servers, key=lambda server: _draw(client, server.name, server.weight))
+
+    def pick(self, client: bytes) -> Server:
+        return self.peek(client)
 
 
 def _draw(client: bytes, name: str, weight: int) -> float:

@@ -7,11 +7,11 @@ from itertools import product
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import IP, TCP
+from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 
 from lb.core.packet import Packet, read
-from lb.core.reset import reset_for, segment
+from lb.core.reset import datagram, reset_for, segment
 
 from .dialogue import CLIENT, CLIENT6, PORT, packed, parsed, tcp, vip_of
 
@@ -84,3 +84,13 @@ def test_segment_is_byte_for_byte_scapys(
     made = segment(packed(vip), source_port, packed(client), port, seq=seq, ack=ack, flags=flags)
 
     assert made.hex(" ") == bytes(wanted).hex(" ")
+
+
+@given(st.sampled_from([CLIENT, CLIENT6]), st.integers(0, 0xFFFF), st.integers(0, 0xFFFF))
+def test_datagram_is_byte_for_byte_scapys(client: str, source_port: int, port: int) -> None:
+    vip = vip_of(client)
+    head = IPv6(src=client, dst=vip, hlim=64) if ":" in vip else IP(src=client, dst=vip, id=0, flags="DF")
+
+    made = datagram(packed(client), source_port, packed(vip), port)
+
+    assert made.hex(" ") == bytes(head / UDP(sport=source_port, dport=port)).hex(" ")
