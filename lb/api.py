@@ -67,7 +67,7 @@ router = APIRouter()
 async def servers(host: TheHost) -> schema.Servers:
     """Every real server, in the order of the configuration."""
     return _describe_servers(
-        host, [s for virtual in host.box.fleet.services.values() for s in virtual.servers]
+        host, [s for virtual in host.box.services.by_name.values() for s in virtual.servers]
     )
 
 
@@ -111,7 +111,7 @@ async def shut_server_down(
 def _describe_servers(host: Host, found: list[RealServer]) -> schema.Servers:
     now = host.now()
     return schema.Servers(
-        servers=[describe_server(server, host.box.failover, host.journal, now) for server in found]
+        servers=[describe_server(server, host.box.session_resets, host.journal, now) for server in found]
     )
 
 
@@ -195,9 +195,11 @@ async def stats(request: Request, host: TheHost) -> schema.Stats:
         forwarded=box.forwarded,
         dropped={reason.value: box.dropped[reason] for reason in Drop},
         resets={reason.value: box.resets[reason] for reason in ANSWERED},
-        session_resets=describe_session_resets(box.failover),
-        syn_probes=box.failover.probes,
-        virtual_servers=[describe_service(service, box.failover) for service in box.fleet.services.values()],
+        session_resets=describe_session_resets(box.session_resets),
+        syn_probes=box.session_resets.probes,
+        virtual_servers=[
+            describe_service(service, box.session_resets) for service in box.services.by_name.values()
+        ],
         queue=host.queue(),
         loop_lag=host.heartbeat.reading(),
     )
@@ -224,8 +226,8 @@ async def prometheus(request: Request, host: TheHost) -> Response:
         checks=checks,
         checks_not_made=host.checks_not_made,
         resetting={
-            (server.service.name, server.name): resetting(server, host.box.failover)
-            for server in host.box.fleet.servers.values()
+            (server.service.name, server.name): resetting(server, host.box.session_resets)
+            for server in host.box.services.servers.values()
         },
         speed=host.speed,
         started=host.wall(request.app.state.started),

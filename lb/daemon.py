@@ -32,10 +32,10 @@ from lb.config import BoxConfig, ConfigError
 from lb.core import packet, service
 from lb.core.box import Box
 from lb.core.events import ServerChanged
-from lb.core.fleet import Probe
 from lb.core.health import ProbeResult
 from lb.core.rewrite import Rewriter
 from lb.core.service import RealServer
+from lb.core.services import Probe
 from lb.journal import Journal
 from lb.lag import Heartbeat
 from lb.linux import datapath, lock, netfilter, preflight, probe, rules
@@ -286,7 +286,9 @@ class Daemon:
                 )
         for check in box.take_probes(self.now()):
             self._reading_on.end(check.server)
-            task = self._loop.create_task(self._check(check, self._request(box.fleet.servers[check.server])))
+            task = self._loop.create_task(
+                self._check(check, self._request(box.services.servers[check.server]))
+            )
             self._probing.add(task)
             task.add_done_callback(self._probing.discard)
 
@@ -334,7 +336,7 @@ class Daemon:
     def _configure(self) -> None:
         self.box.configure(self.now(), [_settings(virtual) for virtual in self.configuration.virtual_server])
         self._rewriters.clear()
-        for server in self.box.fleet.servers.values():
+        for server in self.box.services.servers.values():
             settings = server.service.settings
             self._rewriters[server.id] = Rewriter(settings.vip, server.settings.address, settings.dscp)
 
@@ -350,7 +352,7 @@ class Daemon:
                     virtual.dscp,
                     tuple(
                         rules.Target(rules.MARK_BASE | server.id, ip_address(server.settings.address))
-                        for server in self.box.fleet.services[virtual.name].servers
+                        for server in self.box.services.by_name[virtual.name].servers
                     ),
                 )
                 for virtual in self.configuration.virtual_server

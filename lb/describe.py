@@ -11,11 +11,11 @@ from typing import Any, Final
 from lb import schema
 from lb.core.box import Box
 from lb.core.events import Event, Probed, ResetReason, ServerChanged
-from lb.core.failover import Failover, Outcome
 from lb.core.health import CHECKED
 from lb.core.packet import TCP, UDP, split
 from lb.core.service import RealServer, VirtualServer
 from lb.core.session import SessionState
+from lb.core.session_resets import Outcome, SessionResets
 from lb.journal import Journal
 
 PROTOCOLS: Final[Mapping[int, schema.Protocol]] = {TCP: "tcp", UDP: "udp"}
@@ -73,7 +73,7 @@ def _flow(key: bytes) -> dict[str, str]:
 def describe_session(box: Box, now: float, slot: int) -> schema.Session:
     """The entry at this slot, which must be in use."""
     row = box.table.get(slot)
-    server = box.fleet.servers[row.server]
+    server = box.services.servers[row.server]
     flow = _flow(row.key)
     return schema.Session(
         client=flow["client"],
@@ -95,11 +95,11 @@ def describe_session(box: Box, now: float, slot: int) -> schema.Session:
 def describe_tombstone(box: Box, now: float, slot: int) -> schema.Tombstone:
     """The memory of a session that was reset, at this slot."""
     row = box.table.get(slot)
-    server = box.fleet.servers.get(row.server)
-    reason, outcome = box.failover.tombstone(slot)
+    server = box.services.servers.get(row.server)
+    reason, outcome = box.session_resets.tombstone(slot)
     flow = _flow(row.key)
     _, _, vip, port = split(row.key)
-    service = box.fleet.find(row.protocol, vip, port)
+    service = box.services.find(row.protocol, vip, port)
     return schema.Tombstone(
         client=flow["client"],
         vip=flow["vip"],
@@ -112,27 +112,29 @@ def describe_tombstone(box: Box, now: float, slot: int) -> schema.Tombstone:
     )
 
 
-def describe_session_resets(failover: Failover) -> dict[ResetReason, schema.SessionResets]:
+def describe_session_resets(session_resets: SessionResets) -> dict[ResetReason, schema.SessionResets]:
     """RSTs sent and what became of them, for every reason."""
     return {
         reason: schema.SessionResets(
-            client=failover.sent[reason, "client"],
-            server=failover.sent[reason, "server"],
-            accepted=failover.outcomes[reason, Outcome.ACCEPTED],
-            challenged=failover.outcomes[reason, Outcome.CHALLENGED],
-            probed=failover.outcomes[reason, Outcome.PROBED],
-            silent=failover.outcomes[reason, Outcome.SILENT],
+            client=session_resets.sent[reason, "client"],
+            server=session_resets.sent[reason, "server"],
+            accepted=session_resets.outcomes[reason, Outcome.ACCEPTED],
+            challenged=session_resets.outcomes[reason, Outcome.CHALLENGED],
+            probed=session_resets.outcomes[reason, Outcome.PROBED],
+            silent=session_resets.outcomes[reason, Outcome.SILENT],
         )
         for reason in ResetReason
     }
 
 
-def resetting(server: RealServer, failover: Failover) -> int:
+def resetting(server: RealServer, session_resets: SessionResets) -> int:
     """Sessions of the server that are still to be reset; 0 when that is not being done."""
-    return server.sessions if failover.resetting(server) else 0
+    return server.sessions if session_resets.resetting(server) else 0
 
 
-def describe_server(server: RealServer, failover: Failover, journal: Journal, now: float) -> schema.Server:
+def describe_server(
+    server: RealServer, session_resets: SessionResets, journal: Journal, now: float
+) -> schema.Server:
     """A server with what the journal knows of its past."""
     change = journal.latest(ServerChanged.kind, server.service.name, server.name)
     check = journal.latest(Probed.kind, server.service.name, server.name)
@@ -146,7 +148,7 @@ def describe_server(server: RealServer, failover: Failover, journal: Journal, no
         bound=server.bound,
         weight=server.weight,
         sessions=server.sessions,
-        resetting=resetting(server, failover),
+        resetting=resetting(server, session_resets),
         flows=server.flows,
         last_check=check["detail"] if check else None,
         last_check_age_s=round(now - check["box_time"], 3) if check else None,
@@ -160,7 +162,7 @@ def _next_check_in_s(server: RealServer, now: float) -> float | None:
     return round(server.next_check(now) - now, 3)
 
 
-def describe_service(service: VirtualServer, failover: Failover) -> schema.VirtualServer:
+def describe_service(service: VirtualServer, session_resets: SessionResets) -> schema.VirtualServer:
     settings = service.settings
     return schema.VirtualServer(
         name=service.name,
@@ -173,6 +175,6 @@ def describe_service(service: VirtualServer, failover: Failover) -> schema.Virtu
         servers=len(service.servers),
         bound=len(service.binding),
         sessions=sum(server.sessions for server in service.servers),
-        resetting=sum(resetting(server, failover) for server in service.servers),
+        resetting=sum(resetting(server, session_resets) for server in service.servers),
         flows=sum(server.flows for server in service.servers),
     )

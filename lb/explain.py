@@ -9,12 +9,12 @@ from lb import schema
 from lb.core.box import Box
 from lb.core.decision import Forward, Preview
 from lb.core.events import ResetReason
-from lb.core.failover import Outcome
 from lb.core.health import ServerState
 from lb.core.packet import ACK, SYN, TCP, UDP, Drop, join
 from lb.core.reset import datagram, segment
 from lb.core.service import VirtualServer
 from lb.core.session import NONE
+from lb.core.session_resets import Outcome
 from lb.describe import PROTOCOLS, describe_server, endpoint
 from lb.journal import Journal
 from lb.selection import Place
@@ -35,7 +35,7 @@ def explain(
     """For a client's address or address:port at a VIP, or at all of them; the rows are its own there."""
     services = [
         service
-        for service in box.fleet.services.values()
+        for service in box.services.by_name.values()
         if len(service.settings.vip) == client.size
         and (vip is None or vip.covers(service.settings.vip, service.settings.port))
     ]
@@ -70,7 +70,7 @@ def _explain(
     tombstones: list[schema.Tombstone],
 ) -> schema.Explanation:
     settings = service.settings
-    servers = [describe_server(server, box.failover, journal, now) for server in service.servers]
+    servers = [describe_server(server, box.session_resets, journal, now) for server in service.servers]
     new = _preview(box, now, service, client, SYN)
     other = _preview(box, now, service, client, ACK)
     session = sessions[0] if sessions and client.port is not None else None
@@ -139,7 +139,7 @@ def _takers(box: Box, service: VirtualServer, preview: Preview) -> list[str]:
     """The names of the servers of which one gets the packet."""
     if preview.among and not service.scheduler.by_client:
         return [server.name for server in preview.among]
-    return [box.fleet.servers[preview.verdict].name] if preview.verdict else []
+    return [box.services.servers[preview.verdict].name] if preview.verdict else []
 
 
 def _about_new(box: Box, service: VirtualServer, preview: Preview) -> str:

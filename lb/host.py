@@ -59,7 +59,7 @@ Text = Annotated[str | None, Query(min_length=1, max_length=100)]
 
 def find_servers(box: Box, name: str | None, virtual_server: str | None) -> list[RealServer]:
     """The servers of this name, or any, in this virtual server, or any."""
-    services = list(box.fleet.services.values())
+    services = list(box.services.by_name.values())
     if virtual_server is not None:
         services = [service for service in services if service.name == virtual_server]
         if not services:

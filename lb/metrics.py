@@ -20,9 +20,9 @@ from prometheus_client.utils import floatToGoString
 
 from lb.core.box import Box
 from lb.core.events import ResetReason
-from lb.core.failover import Outcome as ResetOutcome
 from lb.core.health import Outcome, ServerState
 from lb.core.packet import Drop
+from lb.core.session_resets import Outcome as ResetOutcome
 from lb.lag import LoopLag
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -130,16 +130,16 @@ def _resets(box: Box) -> Iterator[Metric]:
         resets.add_metric((answered.value, "client"), box.resets[answered])
     for reason in ResetReason:
         for side in ("client", "server") if reason in FOLLOWED else ("client",):
-            resets.add_metric((reason.value, side), box.failover.sent[reason, side])
+            resets.add_metric((reason.value, side), box.session_resets.sent[reason, side])
     yield resets
     outcomes = Counter(
         "l4box_reset_outcomes", "What became of resets that were followed up.", labels=("reason", "outcome")
     )
     for reason in FOLLOWED:
         for outcome in ResetOutcome:
-            outcomes.add_metric((reason.value, outcome.value), box.failover.outcomes[reason, outcome])
+            outcomes.add_metric((reason.value, outcome.value), box.session_resets.outcomes[reason, outcome])
     yield outcomes
-    yield Counter("l4box_syn_probes", "SYNs sent to draw a challenge ACK.", box.failover.probes)
+    yield Counter("l4box_syn_probes", "SYNs sent to draw a challenge ACK.", box.session_resets.probes)
     yield Gauge("l4box_tombstones", "Sessions that were reset and are remembered.", box.table.tombstones)
 
 
@@ -156,7 +156,7 @@ def _servers(readings: Readings) -> Iterator[Metric]:
         labels=(*_SERVER, "state"),
     )
     checks = Counter("l4box_health_checks", "Health checks ended.", labels=(*_SERVER, "outcome"))
-    for server in readings.box.fleet.servers.values():
+    for server in readings.box.services.servers.values():
         names = (server.service.name, server.name)
         sessions.add_metric(names, server.sessions)
         resetting.add_metric(names, readings.resetting.get(names, 0))

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from lb.core.events import ResetReason
-from lb.core.failover import Outcome
 from lb.core.health import ServerState
+from lb.core.session_resets import Outcome
 from lb.lag import LoopLag
 from lb.metrics import QueueStatistics
 

@@ -89,7 +89,7 @@ def look(box: Box, selection: Selection, cursor: int) -> tuple[list[int], int]:
     """
     table, client = box.table, selection.client
     if client and client.single and client.port:
-        places = (service.settings for service in box.fleet.services.values())
+        places = (service.settings for service in box.services.by_name.values())
         found = (
             table.find(place.protocol, join(client.address, client.port, place.vip, place.port))
             for place in places

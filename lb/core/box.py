@@ -16,8 +16,6 @@ from typing import Any, Final
 
 from lb.core.decision import Decision, Forward, Preview, Stale, answer, decide
 from lb.core.events import Drained, Event, Removal, ResetReason, SessionOpened, SessionRemoved
-from lb.core.failover import Failover
-from lb.core.fleet import Fleet, Probe
 from lb.core.health import ProbeResult
 from lb.core.packet import (
     ACK,
@@ -36,7 +34,9 @@ from lb.core.packet import (
     split,
 )
 from lb.core.service import RealServer, ServiceSettings, VirtualServer
+from lb.core.services import Probe, Services
 from lb.core.session import HOT, LAYOUT, NONE, REAL_FLOOR_S, ROW, SHARD, SessionState, SessionTable
+from lb.core.session_resets import SessionResets
 
 DROPPED: Final = 0
 """The verdict for a packet that goes nowhere. Servers have ids from 1 on."""
@@ -68,7 +68,7 @@ class Box:
     ) -> None:
         """`real_second`: box seconds in a second of the TCP stacks around it, the speed of its clock."""
         self._events: list[Event] = []
-        self.fleet = Fleet(self._events)
+        self.services = Services(self._events)
         self.table = SessionTable(session_limit)
         self.session_events = session_events
         self.forwarded = 0
@@ -76,8 +76,8 @@ class Box:
         self.resets: Counter[Drop] = Counter()
         """RSTs sent in answer to a packet, by why it was dropped."""
         self._packets: list[bytes] = []
-        self.failover = Failover(
-            self.table, self._packets, self._events, self.fleet.servers, self._remove, real_second
+        self.session_resets = SessionResets(
+            self.table, self._packets, self._events, self.services.servers, self._remove, real_second
         )
         self._tcp_shards = self.table.index[TCP]
         self._real_floor_s = REAL_FLOOR_S * real_second
@@ -118,17 +118,17 @@ class Box:
 
     def _handle_read(self, now: float, slot: int, packet: Packet) -> int:
         """A packet and the entry of the table that it belongs to, if there is one."""
-        decision = decide(now, self.table, self.fleet, slot, packet)
+        decision = decide(now, self.table, self.services, slot, packet)
         if decision.stale is Stale.EXPIRED:
             self._remove_expired(now, slot)
         elif decision.stale is Stale.REUSED:
             self._remove(now, slot, Removal.PORT_REUSE)
         elif decision.stale is Stale.FORGOTTEN:
-            self.failover.forget(slot)
+            self.session_resets.forget(slot)
         if decision.service is not None:
             return self._open(now, decision.service, packet, decision.state)
         if decision.why is Drop.RESET:
-            self.failover.handle_packet(now, slot, packet)
+            self.session_resets.handle_packet(now, slot, packet)
             return self.count_drop(Drop.RESET)
         if isinstance(decision.why, Drop):
             return self._refuse(decision, packet, decision.why)
@@ -143,7 +143,7 @@ class Box:
             found = self._server_of_error(now, packet)
             return Preview(DROPPED, found) if isinstance(found, Drop) else Preview(found, Forward.ICMP)
         slot = self.table.find(fields.protocol, fields.key)
-        decision = decide(now, self.table, self.fleet, slot, fields)
+        decision = decide(now, self.table, self.services, slot, fields)
         if decision.service is not None:
             client, _, _, _ = split(fields.key)
             server = decision.service.scheduler.peek(client, decision.leaving)
@@ -243,28 +243,30 @@ class Box:
 
     def handle_probe(self, now: float, probe: Probe, result: ProbeResult) -> None:
         """A health check has ended."""
-        failed = self.fleet.handle_probe(now, probe, result)
+        failed = self.services.handle_probe(now, probe, result)
         if failed is not None and failed.service.settings.reset.on_port_fail:
-            self.failover.reset_server(now, failed, ResetReason.PORT_FAIL)
+            self.session_resets.reset_server(now, failed, ResetReason.PORT_FAIL)
 
     def handle_timer(self, now: float) -> None:
         """Start the checks that are due and remove expired sessions, a bounded number of them at a time."""
-        self.fleet.handle_timer(now)
-        self.failover.handle_timer(now)
+        self.services.handle_timer(now)
+        self.session_resets.handle_timer(now)
         for slot in self.table.sweep(now, SWEEP_BUDGET):
             self._remove_expired(now, slot)
 
     def next_deadline(self) -> float:
         """When `handle_timer` has something to do, box seconds; infinity if never."""
-        return min(self.fleet.next_deadline(), self.failover.next_deadline(), self.table.next_deadline())
+        return min(
+            self.services.next_deadline(), self.session_resets.next_deadline(), self.table.next_deadline()
+        )
 
     def configure(self, now: float, services: Sequence[ServiceSettings]) -> None:
         """Take a configuration, the first or a new one. What is in both keeps its health and its sessions."""
-        for server in self.fleet.obsolete(services):
+        for server in self.services.obsolete(services):
             for slot in self.table.of_server(server.id):
                 self._remove(now, slot, Removal.SERVER_GONE)
-        self.fleet.configure(now, services)
-        for server in self.fleet.servers.values():
+        self.services.configure(now, services)
+        for server in self.services.servers.values():
             settings = server.service.settings
             self.table.set_timeouts(
                 server.id,
@@ -275,24 +277,24 @@ class Box:
 
     def enable(self, now: float, server: RealServer) -> None:
         """Check the server again, beginning now; it gets new flows after the first success."""
-        self.fleet.enable(now, server)
+        self.services.enable(now, server)
 
     def disable(self, now: float, server: RealServer, *, reset: bool = False) -> None:
         """No new flows and no checks for the server; its sessions stay, unless they are to be reset."""
-        self.fleet.disable(now, server)
+        self.services.disable(now, server)
         if reset:
-            self.failover.reset_server(now, server, ResetReason.ADMINISTRATOR)
+            self.session_resets.reset_server(now, server, ResetReason.ADMINISTRATOR)
 
     def shut_down(self, now: float, server: RealServer, drain_timeout_s: float | None = None) -> None:
         """No new flows and no checks; `Drained` is reported when the last session has gone.
 
         What is left after the timeout, by default the virtual server's, is reset; 0 for never.
         """
-        self.fleet.shut_down(now, server)
+        self.services.shut_down(now, server)
         if not server.sessions:
             self._events.append(Drained(now, server.service.name, server.name))
         timeout_s = server.service.settings.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
-        self.failover.drain(now, server, timeout_s)
+        self.session_resets.drain(now, server, timeout_s)
 
     def clear_session(self, now: float, slot: int) -> None:
         """Remove a session without a word to anyone."""
@@ -300,7 +302,7 @@ class Box:
 
     def reset_session(self, now: float, slot: int) -> None:
         """Reset a session as its virtual server's settings say, and remove it."""
-        self.failover.reset_session(now, slot, ResetReason.ADMINISTRATOR)
+        self.session_resets.reset_session(now, slot, ResetReason.ADMINISTRATOR)
 
     # Effects
 
@@ -318,27 +320,27 @@ class Box:
 
     def take_probes(self, now: float) -> list[Probe]:
         """Health checks to start now."""
-        return self.fleet.take_probes(now)
+        return self.services.take_probes(now)
 
     # Removal
 
     def _remove_expired(self, now: float, slot: int) -> None:
         table = self.table
         if table.is_tombstone(slot):
-            self.failover.forget(slot)
+            self.session_resets.forget(slot)
         elif table.state[slot] == _FIN:
             self._remove(now, slot, Removal.CLIENT_FIN)
         elif table.state[slot] == _SYN:
             self._remove(now, slot, Removal.SYN_TIMEOUT)
         else:
-            if self.fleet.servers[table.server[slot]].service.settings.reset_on_aging:
-                self.failover.reset_aged(slot)
+            if self.services.servers[table.server[slot]].service.settings.reset_on_aging:
+                self.session_resets.reset_aged(slot)
             self._remove(now, slot, Removal.AGED)
 
     def _remove(self, now: float, slot: int, reason: Removal, bury: bool = False) -> None:
         """Take a session out of the table, leaving a tombstone if `bury`."""
         table = self.table
-        server = self.fleet.servers[table.server[slot]]
+        server = self.services.servers[table.server[slot]]
         server.sessions -= 1
         if self.session_events:
             self._events.append(

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
-from lb.core.fleet import Fleet
 from lb.core.packet import ACK, FIN, RST, SYN, TCP, UDP, Drop, Packet, split
 from lb.core.reset import reset_for
 from lb.core.service import Policy, PortReuse, RealServer, VirtualServer
+from lb.core.services import Services
 from lb.core.session import NONE, SessionState, SessionTable
 
 
@@ -66,22 +66,22 @@ class Preview:
 _OPENS: Final = SYN | ACK
 
 
-def decide(now: float, table: SessionTable, fleet: Fleet, slot: int, packet: Packet) -> Decision:
+def decide(now: float, table: SessionTable, services: Services, slot: int, packet: Packet) -> Decision:
     """For a packet and the entry of the table that it belongs to, or NONE."""
     if packet.flags & SYN and packet.flags & (FIN | RST):
         return Decision(Drop.FLAGS)
     if slot == NONE:
-        return _unknown(table, fleet, packet)
+        return _unknown(table, services, packet)
     opens = packet.flags & _OPENS == SYN
     if table.is_tombstone(slot):
         if table.expired(slot, now):
-            return _unknown(table, fleet, packet, Stale.EXPIRED)
+            return _unknown(table, services, packet, Stale.EXPIRED)
         if opens:
-            return _unknown(table, fleet, packet, Stale.FORGOTTEN)
+            return _unknown(table, services, packet, Stale.FORGOTTEN)
         return Decision(Drop.RESET, policy=Policy.RESET)
-    server = fleet.servers[table.server[slot]]
+    server = services.servers[table.server[slot]]
     if table.expired(slot, now):
-        return _unknown(table, fleet, packet, Stale.EXPIRED, server)
+        return _unknown(table, services, packet, Stale.EXPIRED, server)
     if opens and packet.seq != table.isn[slot]:  # the same number: the first SYN, retransmitted
         if server.service.settings.on_port_reuse is PortReuse.SCHEDULE:
             return _open(table, server.service, SessionState.SYN, Stale.REUSED, server)
@@ -98,14 +98,14 @@ def answer(decision: Decision, packet: Packet) -> bytes | None:
 
 def _unknown(
     table: SessionTable,
-    fleet: Fleet,
+    services: Services,
     packet: Packet,
     stale: Stale | None = None,
     leaving: RealServer | None = None,
 ) -> Decision:
     """For a packet that has no session, or none any more."""
     client, _, vip, port = split(packet.key)
-    service = fleet.find(packet.protocol, vip, port)
+    service = services.find(packet.protocol, vip, port)
     if service is None:
         return Decision(Drop.NO_SERVICE, stale=stale, leaving=leaving)
     if client == vip or not _is_unicast(client):

@@ -16,9 +16,9 @@ import pytest
 from scapy.layers.inet import TCP
 from scapy.packet import Packet
 
-from lb.core.failover import CHALLENGE_INTERVAL_S
 from lb.core.packet import ACK, RST, SYN
 from lb.core.reset import segment
+from lb.core.session_resets import CHALLENGE_INTERVAL_S
 from lb.linux.inject import Injector
 from tests.integration.netns_fixtures import (
     Capture,

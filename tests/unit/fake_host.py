@@ -18,11 +18,11 @@ import uvicorn
 from lb.api import create_app, describe_event
 from lb.config import BoxConfig, parse
 from lb.core.box import Box
-from lb.core.fleet import Probe
 from lb.core.health import Outcome, ProbeResult
 from lb.core.packet import ACK, FIN, RST, SYN, TCP, join
 from lb.core.reset import segment
 from lb.core.service import ServerSettings, ServiceSettings
+from lb.core.services import Probe
 from lb.core.session import SessionState
 from lb.journal import Journal
 from lb.lag import Heartbeat
@@ -103,7 +103,7 @@ class FakeHost:
         for event in self.box.take_events():
             self.journal.append(describe_event(event, self.wall))
         for probe in self.box.take_probes(self.time):
-            server = self.box.fleet.servers[probe.server]
+            server = self.box.services.servers[probe.server]
             self.probes[f"{server.service.name}/{server.name}"] = probe
 
     def queue(self) -> QueueStatistics:
@@ -154,7 +154,7 @@ class FakeHost:
         )
         verdict = self.box.handle_packet(self.time, packet)
         self.settle()
-        return self.box.fleet.servers[verdict].name if verdict else "dropped"
+        return self.box.services.servers[verdict].name if verdict else "dropped"
 
     def open(self, *ports: int, **to: Any) -> list[str]:
         """Establish a connection from each port; who got them."""
@@ -170,7 +170,7 @@ class FakeHost:
         for address in range(start, start + number):
             key = join(address.to_bytes(4, "big"), 40000, packed(VIP), 80)
             self.box.table.insert(self.time, TCP, key, server, SessionState.ESTABLISHED, 1, 1)
-        self.box.fleet.servers[server].sessions += number
+        self.box.services.servers[server].sessions += number
 
 
 @asynccontextmanager

@@ -226,7 +226,7 @@ def test_every_kind_of_event_has_a_line(served: Served) -> None:
         call_disable(host, "rs1")
         host.send("R", seq=1001)
         host.open(40001)
-        host.box.disable(host.time, host.box.fleet.servers[2], reset=True)
+        host.box.disable(host.time, host.box.services.servers[2], reset=True)
         host.wait(0)
         host.journal.append({"time": "t", "box_time": 0.0, "kind": "novelty", "what": "ever"})
 
@@ -246,9 +246,9 @@ def test_every_kind_of_event_has_a_line(served: Served) -> None:
 
 
 def call_disable(host: FakeHost, name: str) -> None:
-    for server in host.box.fleet.servers.values():
+    for server in host.box.services.servers.values():
         if server.name == name:
-            host.box.fleet.disable(host.time, server)
+            host.box.services.disable(host.time, server)
     host.settle()
 
 

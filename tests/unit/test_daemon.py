@@ -19,7 +19,7 @@ def request(speed: float = 1.0, **virtual_server: Any) -> probe.Request:
     document = {"speed": speed, "virtual_server": [{**WEB, **virtual_server}]}
     daemon = Daemon(Path("box.toml"), parse(BoxConfig, document, "test"))
     daemon._configure()
-    return daemon._request(daemon.box.fleet.servers[1])
+    return daemon._request(daemon.box.services.servers[1])
 
 
 IPV6: dict[str, Any] = {

@@ -44,7 +44,7 @@ def main() -> None:
         box.handle_timer(now)
         for probe in box.take_probes(now):
             box.handle_probe(now, probe, ProbeResult(Outcome.SUCCESS, "200"))
-    assert all(server.bound for server in box.fleet.servers.values())
+    assert all(server.bound for server in box.services.servers.values())
     before, start = resident(), thread_time()
     longest_wall = longest_cpu = 0.0
     for flow in range(count):

@@ -26,12 +26,12 @@ from scapy.packet import Packet, Raw
 
 from lb.core.box import DROPPED, Box
 from lb.core.events import Event, ServerChanged
-from lb.core.fleet import Probe
 from lb.core.health import Outcome, ProbeResult, ServerState
 from lb.core.packet import TCP as TCP_NUMBER
 from lb.core.packet import UDP as UDP_NUMBER
 from lb.core.packet import join
 from lb.core.service import RealServer, ServerSettings, ServiceSettings
+from lb.core.services import Probe
 from lb.core.session import Session
 
 CLIENT = "198.51.100.7"
@@ -195,7 +195,7 @@ class Dialogue:
             assert (len(reasons), box.forwarded) == (1, forwarded)
             return reasons[0]
         assert (reasons, box.forwarded) == ([], forwarded + 1)
-        return box.fleet.servers[verdict].name
+        return box.services.servers[verdict].name
 
     def wait(self, seconds: float) -> None:
         """Let time pass: timers come when they are due, health checks are answered."""
@@ -255,11 +255,11 @@ class Dialogue:
         return self.box.table.page(0, 1_000_000)[0]
 
     def server(self, name: str) -> RealServer:
-        (found,) = [server for server in self.box.fleet.servers.values() if server.name == name]
+        (found,) = [server for server in self.box.services.servers.values() if server.name == name]
         return found
 
     def states(self) -> dict[str, str]:
-        return {server.name: server.state.value for server in self.box.fleet.servers.values()}
+        return {server.name: server.state.value for server in self.box.services.servers.values()}
 
     def wait_for_state(self, name: str, state: ServerState, at_most_s: float = 100) -> float:
         """Wait until the server is in the state; how long that took, to a hundredth of a second."""
@@ -273,7 +273,7 @@ class Dialogue:
         self.packets += self.box.take_packets()
         self.events += self.box.take_events()
         for probe in self.box.take_probes(self.now):
-            name = self.box.fleet.servers[probe.server].name
+            name = self.box.services.servers[probe.server].name
             answer = self.answers.get(name, OK)
             self.checks.append((self.now, name))
             heappush(

@@ -605,7 +605,7 @@ def test_fin_without_an_entry_opens_a_session_of_8_s_and_not_of_600() -> None:
 @FAMILIES
 def test_new_flow_with_no_server_bound_is_reset(client: str) -> None:
     talk = dual_stack()
-    for server in list(talk.box.fleet.servers.values()):
+    for server in list(talk.box.services.servers.values()):
         talk.box.disable(talk.now, server)
 
     assert talk.send(tcp("S", seq=7, client=client)) == "no_server"

@@ -51,7 +51,7 @@ def segments(draw: st.DrawFn) -> bytes:
 
 
 def state_of(box: Box) -> tuple[object, ...]:
-    servers = [(server.id, server.sessions, server.flows) for server in box.fleet.servers.values()]
+    servers = [(server.id, server.sessions, server.flows) for server in box.services.servers.values()]
     return box.table.page(0, 100), box.forwarded, box.dropped, box.resets, servers, box.take_packets()
 
 

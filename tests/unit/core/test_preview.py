@@ -105,7 +105,7 @@ def test_preview_tells_the_verdict_and_the_reason_and_changes_nothing(
 
 def _next_bound(talk: Dialogue) -> RealServer:
     """A server that is still bound, if any is."""
-    servers = list(talk.box.fleet.servers.values())
+    servers = list(talk.box.services.servers.values())
     return next((server for server in servers if server.bound), servers[0])
 
 

@@ -23,7 +23,7 @@ def running(*services: ServiceSettings) -> Dialogue:
 
 
 def ids(talk: Dialogue) -> dict[str, int]:
-    return {server.name: server.id for server in talk.box.fleet.servers.values()}
+    return {server.name: server.id for server in talk.box.services.servers.values()}
 
 
 def served(talk: Dialogue) -> list[str]:
@@ -102,7 +102,7 @@ def test_server_with_another_address_or_name_is_another_server(what: str, follow
     talk.configure(following)
 
     assert served(talk) == ["rs1", "no_entry", "rs3"], what
-    new = talk.box.fleet.servers[before]
+    new = talk.box.services.servers[before]
     assert (new.sessions, new.flows) == (0, 0)
     assert [name for _, name in talk.checks] == [new.name], "tested at once"
 
@@ -123,10 +123,10 @@ def test_virtual_server_at_another_place_is_another_with_no_sessions(following: 
     talk.configure(following)
 
     assert talk.sessions() == []
-    assert talk.box.fleet.find(following.protocol, following.vip, following.port) is not None
+    assert talk.box.services.find(following.protocol, following.vip, following.port) is not None
     if following.place != service().place:
         assert served(talk) == ["no_virtual_server"] * 3
-        assert talk.box.fleet.find(6, packed(VIP), 80) is None
+        assert talk.box.services.find(6, packed(VIP), 80) is None
 
 
 def test_no_session_is_left_on_a_server_that_is_gone() -> None:
@@ -273,7 +273,7 @@ def test_everything_may_go_and_come_back() -> None:
     talk = running()
 
     talk.box.configure(talk.now, [])
-    assert talk.box.fleet.servers == {}
+    assert talk.box.services.servers == {}
     assert talk.sessions() == []
     talk.wait(1000)
     assert talk.box.next_deadline() == float("inf")

@@ -1,4 +1,4 @@
-"""The virtual and real servers of a box: configuration, times of checks, the administrator's say."""
+"""The registry of virtual and real servers: configuration, times of checks, the administrator's say."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Probe:
     began: float
 
 
-class Fleet:
-    """Servers by name and by id. `events` is where it reports; the box drains it."""
+class Services:
+    """Virtual servers by name, real servers by id. `events` is where it reports; the box drains it."""
 
     def __init__(self, events: list[Event]) -> None:
-        self.services: dict[str, VirtualServer] = {}
+        self.by_name: dict[str, VirtualServer] = {}
         self.servers: dict[int, RealServer] = {}
         self._places: dict[tuple[int, bytes, int], VirtualServer] = {}
         self._checks: list[tuple[float, int, int]] = []  # heap of time, server id, epoch
@@ -43,7 +43,7 @@ class Fleet:
     def obsolete(self, services: Sequence[ServiceSettings]) -> Iterator[RealServer]:
         """The servers that `configure` would remove: gone, moved to another address, or under another VIP."""
         wanted = {service.name: service for service in services}
-        for virtual in self.services.values():
+        for virtual in self.by_name.values():
             settings = wanted.get(virtual.name)
             kept = settings.servers if settings and settings.place == virtual.settings.place else ()
             addresses = {server.name: server.address for server in kept}
@@ -56,13 +56,13 @@ class Fleet:
         for gone in list(self.obsolete(services)):
             gone.service.servers.remove(gone)
             del self.servers[gone.id]
-        before, self.services = self.services, {}
+        before, self.by_name = self.by_name, {}
         total = sum(len(settings.servers) for settings in services)
         place = 0
         for settings in services:
             virtual = before.get(settings.name) or VirtualServer(settings)
             virtual.reconfigure(settings)
-            self.services[settings.name] = virtual
+            self.by_name[settings.name] = virtual
             known = {server.name: server for server in virtual.servers}
             virtual.servers = []
             for server_settings in settings.servers:
@@ -75,8 +75,8 @@ class Fleet:
                 server.reconfigure(server_settings)
                 virtual.servers.append(server)
             virtual.rebind()
-        self._places = {virtual.settings.place: virtual for virtual in self.services.values()}
-        self._events.append(Reconfigured(now, tuple(self.services)))
+        self._places = {virtual.settings.place: virtual for virtual in self.by_name.values()}
+        self._events.append(Reconfigured(now, tuple(self.by_name)))
 
     def _add(self, now: float, service: VirtualServer, settings: ServerSettings, phase: float) -> RealServer:
         server_id = next(number for number in count(1) if number not in self.servers)

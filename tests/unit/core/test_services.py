@@ -8,9 +8,9 @@ import pytest
 
 from lb.core.box import Box
 from lb.core.events import Drained, Probed, ServerChanged
-from lb.core.fleet import Probe
 from lb.core.health import Outcome, ProbeResult, ServerState
 from lb.core.service import CheckSettings
+from lb.core.services import Probe
 
 from .dialogue import NOT_FOUND, OK, REFUSED, SILENT, Answer, Dialogue, changed, service, tcp
 

@@ -74,7 +74,7 @@ class _Job:
     packets: int = 0
 
 
-class Failover:
+class SessionResets:
     """Resets sessions and keeps their tombstones.
 
     `remove(now, slot, reason, bury)` takes a session out of the table, leaving a tombstone if `bury`.

@@ -10,9 +10,9 @@ from scapy.layers.inet import TCP
 from scapy.packet import Packet
 
 from lb.core.events import Drained, Removal, ResetEnded, ResetReason, ResetStarted, SessionRemoved
-from lb.core.failover import BUDGET, PROBES, Outcome
 from lb.core.health import ServerState
 from lb.core.service import CheckSettings, ResetSettings, ServiceSettings
+from lb.core.session_resets import BUDGET, PROBES, Outcome
 
 from .dialogue import (
     CLIENT,
@@ -75,7 +75,7 @@ def numbers(packet: Packet) -> tuple[str, int, int]:
 
 
 def outcomes(talk: Dialogue) -> dict[Outcome, int]:
-    return {outcome: count for (_, outcome), count in talk.box.failover.outcomes.items()}
+    return {outcome: count for (_, outcome), count in talk.box.session_resets.outcomes.items()}
 
 
 def ports_of(packets: list[Packet]) -> list[int]:
@@ -129,7 +129,7 @@ def test_reset_is_told_from_beginning_to_end() -> None:
     removed = [event.reason for event in events if isinstance(event, SessionRemoved)]
     assert removed == [Removal.RESET] * 2
     assert sum(isinstance(event, Drained) for event in events) == 1
-    assert talk.box.failover.sent == {(ResetReason.PORT_FAIL, "client"): 2}
+    assert talk.box.session_resets.sent == {(ResetReason.PORT_FAIL, "client"): 2}
 
 
 def test_udp_sessions_are_removed_without_a_packet() -> None:
@@ -171,7 +171,7 @@ def test_server_is_reset_in_the_clients_name_at_the_highest_number_it_was_sent(c
     assert (reset[TCP].sport, reset[TCP].dport) == (7, 80)
     assert (reset.tc if reset.version == 6 else reset.tos) == 10 << 2
     assert numbers(reset) == ("R", ISN + 11, 0)
-    assert talk.box.failover.sent == {(ResetReason.PORT_FAIL, "server"): 1}
+    assert talk.box.session_resets.sent == {(ResetReason.PORT_FAIL, "server"): 1}
     assert talk.send(tcp("A", seq=ISN + 11, ack=600, port=7, client=client)) == "no_entry", "no tombstone"
 
 
@@ -223,7 +223,7 @@ def test_challenge_ack_is_answered_with_the_exact_reset() -> None:
     assert talk.send(tcp("A", seq=ISN + 11, ack=90_501, port=1)) == "session_reset"
 
     assert numbers(talk.reply()) == ("R", 90_501, 0)
-    assert talk.box.failover.sent == {(ResetReason.PORT_FAIL, "client"): 2}
+    assert talk.box.session_resets.sent == {(ResetReason.PORT_FAIL, "client"): 2}
     talk.wait(61)
     assert outcomes(talk) == {Outcome.CHALLENGED: 1}
 
@@ -267,7 +267,7 @@ def test_busy_client_that_says_nothing_is_asked_with_a_syn() -> None:
 
     assert (probe.src, probe.dst, probe[TCP].dport) == (VIP, CLIENT, 1)
     assert str(probe[TCP].flags) == "S"
-    assert talk.box.failover.probes == 1
+    assert talk.box.session_resets.probes == 1
     assert talk.send(tcp("A", seq=ISN + 11, ack=90_501, port=1)) == "session_reset"
     assert numbers(talk.reply()) == ("R", 90_501, 0)
 
@@ -470,7 +470,7 @@ def test_administrator_resets_one_session() -> None:
 
     assert numbers(talk.reply()) == ("R", 502, 0)
     assert talk.session(port=1)
-    assert talk.box.failover.sent == {(ResetReason.ADMINISTRATOR, "client"): 1}
+    assert talk.box.session_resets.sent == {(ResetReason.ADMINISTRATOR, "client"): 1}
 
 
 def test_disabling_resets_only_if_asked_to() -> None:
@@ -498,7 +498,7 @@ def test_what_is_left_of_a_shut_down_server_is_reset_at_the_deadline(
     talk.wait(0.2)
 
     assert ports_of(talk.replies()) == [1]
-    assert talk.box.failover.sent == {(ResetReason.DRAIN, "client"): 1}
+    assert talk.box.session_resets.sent == {(ResetReason.DRAIN, "client"): 1}
 
 
 @pytest.mark.parametrize(("of_service", "by_hand"), [(0, None), (30, 0.0)])
