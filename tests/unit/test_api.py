@@ -886,6 +886,24 @@ def test_explain_with_a_full_table() -> None:
     assert host.send("S", port=40001) == "dropped"
 
 
+def test_explain_a_reused_port_in_a_full_table_takes_the_place_of_its_session() -> None:
+    host = FakeHost(session_limit=1)
+    host.open(40000)
+    one, text = told(host, f"{CLIENT}:40000")
+    assert "A new connection from the same port goes to rs1 or rs2, by round-robin" in text
+    assert one["new_connection"]["action"] == "forward"
+    assert host.send("S", port=40000, seq=9000) == "rs2"
+
+
+def test_explain_udp_that_is_refused_draws_no_reset() -> None:
+    host = FakeHost(web("dns", port=53, protocol=17))
+    for server in ("rs1", "rs2"):
+        call(host, "POST", f"/v1/servers/{server}/disable")
+    one, text = told(host, CLIENT, "192.0.2.10:53")
+    assert "The first packet of a flow is dropped: no real server is bound (on_no_server = reset)." in text
+    assert one["new_connection"] == {"action": "drop", "servers": []}
+
+
 def test_explain_names_the_server_that_source_hash_will_choose() -> None:
     host = FakeHost(web(scheduler="source-hash"))
     one, _ = told(host, CLIENT)
