@@ -159,10 +159,10 @@ def check(config: Path, as_json: bool) -> None:
         click.echo(f"Warning: {warning}", err=True)
     if as_json:
         return _print_json(found.model_dump(mode="json"))
-    from lb import show
+    from lb import render
     from lb.terminal import console
 
-    return show.configuration(console(), found)
+    return render.configuration(console(), found)
 
 
 @cli.group(name="show")
@@ -181,10 +181,10 @@ def show_servers(as_json: bool) -> None:
 def _print_servers(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         return _print_json({"servers": rows})
-    from lb import show
+    from lb import render
     from lb.terminal import console
 
-    return show.servers(console(), rows)
+    return render.servers(console(), rows)
 
 
 @show_.command(name="sessions")
@@ -200,10 +200,10 @@ def show_sessions(limit: int, as_json: bool, **filters: str | None) -> None:
         click.echo(f"There are more than these {limit}; --limit or a filter shows others.", err=True)
     if as_json:
         return _print_json({"sessions": rows})
-    from lb import show
+    from lb import render
     from lb.terminal import console
 
-    return show.sessions(console(), rows)
+    return render.sessions(console(), rows)
 
 
 @show_.command(name="stats")
@@ -214,10 +214,10 @@ def show_stats(as_json: bool) -> None:
         found = box.stats()
     if as_json:
         return _print_json(found)
-    from lb import show
+    from lb import render
     from lb.terminal import console
 
-    return show.stats(console(), found)
+    return render.stats(console(), found)
 
 
 @cli.group()
@@ -327,7 +327,7 @@ def _print_number(what: str, number: int, as_json: bool) -> None:
 @as_json
 def events(follow: bool, since: int | None, kinds: tuple[str, ...], as_json: bool) -> None:
     """What happened: states of servers, health checks, sessions. JSON is one object a line."""
-    from lb import show
+    from lb import render
     from lb.terminal import console
 
     out = console()
@@ -338,7 +338,7 @@ def events(follow: bool, since: int | None, kinds: tuple[str, ...], as_json: boo
             if as_json:
                 click.echo(json.dumps(event, ensure_ascii=False))
             else:
-                show.event(out, event)
+                render.event(out, event)
 
 
 @cli.command()
@@ -354,10 +354,10 @@ def explain(client: str, vip: str | None, as_json: bool) -> None:
         found = box.explain(client, vip)
     if as_json:
         return _print_json(found)
-    from lb import show
+    from lb import render
     from lb.terminal import console
 
-    return show.explanation(console(), found)
+    return render.explanation(console(), found)
 
 
 def main() -> None:

@@ -26,7 +26,9 @@ import uvicorn
 
 from lb import config as configuration
 from lb import log
-from lb.api import create_app, describe_event
+from lb.api.app import create_app
+from lb.api.errors import ApiError
+from lb.api.views import describe_event
 from lb.clock import Clock
 from lb.config import BoxConfig, ConfigError
 from lb.core import packet, service
@@ -36,13 +38,12 @@ from lb.core.health import ProbeResult
 from lb.core.rewrite import Rewriter
 from lb.core.service import RealServer
 from lb.core.services import Probe
-from lb.journal import Journal
+from lb.event_log import EventLog
 from lb.lag import Heartbeat
 from lb.linux import datapath, lock, netfilter, preflight, probe, rules
 from lb.linux.inject import Injector
 from lb.linux.queue import COPY_ALL, COPY_HEADERS, PacketQueue, QueueTaken
 from lb.metrics import QueueStatistics
-from lb.refusal import Refused
 
 OK = 0
 FAILED = 1
@@ -80,7 +81,7 @@ def run(path: Path) -> int:
 
 
 class Daemon:
-    """A running box and everything it holds of the machine. It is the API's `Host`."""
+    """A running box and everything it holds of the machine. It is the API's `DaemonInterface`."""
 
     def __init__(self, path: Path, config: BoxConfig) -> None:
         self._path = path
@@ -102,7 +103,7 @@ class Daemon:
         self._injected = 0
         self.name = config.name
         self.speed = config.speed
-        self.journal = Journal(config.events.keep)
+        self.event_log = EventLog(config.events.keep)
         self.heartbeat = Heartbeat()
         self.box = Box(
             session_limit=config.sessions.limit,
@@ -165,7 +166,7 @@ class Daemon:
         stopping = asyncio.create_task(self._stop.wait())
         _log.info("ready", name=self.name, speed=self.speed, api=api_socket.getsockname())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        self.journal.close()
+        self.event_log.close()
         server.should_exit = True
         stopping.cancel()
         await serving
@@ -206,13 +207,13 @@ class Daemon:
             _log.info("reloaded", file=str(self._path))
 
     async def reconfigure(self, wanted: BoxConfig) -> None:
-        """Take a configuration that came by the API; raises Refused with nothing changed."""
+        """Take a configuration that came by the API; raises ApiError with nothing changed."""
         if fixed := self._fixed_keys(wanted):
-            raise Refused(422, "restart_needed", f"{', '.join(fixed)}: these change with a restart only")
+            raise ApiError(422, "restart_needed", f"{', '.join(fixed)}: these change with a restart only")
         try:
             await asyncio.shield(self._start(self._take(wanted)))
         except netfilter.RulesError as error:
-            raise Refused(500, "rules_refused", str(error)) from error
+            raise ApiError(500, "rules_refused", str(error)) from error
         _log.info("reconfigured by the API")
 
     def _fixed_keys(self, config: BoxConfig) -> list[str]:
@@ -272,7 +273,7 @@ class Daemon:
         """Tell what has happened and start the checks that are due."""
         box = self.box
         for event in box.take_events():
-            self.journal.append(describe_event(event, self.wall))
+            self.event_log.append(describe_event(event, self.wall))
             if isinstance(event, ServerChanged):
                 _log.info(
                     "server",

@@ -8,20 +8,20 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from lb.api import describe_event
+from lb.api.filters import SLICE, Place
+from lb.api.views import describe_event
 from lb.core.events import Reconfigured
 from lb.core.packet import RST, Drop, Packet, read, split
 from lb.core.service import CheckSettings, Policy, PortReuse, ResetSettings
 from lb.metrics import QueueStatistics
-from lb.selection import SLICE, Place
 
-from .fake_host import (
+from .fake_daemon import (
     CLIENT,
     EPOCH,
     MISSING,
     VIP,
     WEB,
-    FakeHost,
+    FakeDaemon,
     call,
     get,
     in_process,
@@ -38,20 +38,20 @@ CLIENT6, VIP6 = "2001:db8:c1::7", "2001:db8:10::10"
 
 
 @pytest.fixture
-def host() -> FakeHost:
-    return FakeHost(web(), web("tls", port=443), web("six", vip=VIP6))
+def host() -> FakeDaemon:
+    return FakeDaemon(web(), web("tls", port=443), web("six", vip=VIP6))
 
 
-def sessions(host: FakeHost, **parameters: Any) -> list[Any]:
+def sessions(host: FakeDaemon, **parameters: Any) -> list[Any]:
     rows: list[Any] = get(host, "/v1/sessions", **parameters)["sessions"]
     return rows
 
 
-def clients(host: FakeHost, **parameters: Any) -> list[str]:
+def clients(host: FakeDaemon, **parameters: Any) -> list[str]:
     return [row["client"] for row in sessions(host, **parameters)]
 
 
-def refusal(host: FakeHost, method: str, path: str, **parameters: Any) -> tuple[int, str]:
+def refusal(host: FakeDaemon, method: str, path: str, **parameters: Any) -> tuple[int, str]:
     """Status and code; the body has the one shape that every refusal has."""
     response = call(host, method, path, **parameters)
     error = response.json()["error"]
@@ -60,7 +60,7 @@ def refusal(host: FakeHost, method: str, path: str, **parameters: Any) -> tuple[
     return response.status_code, error["code"]
 
 
-def resets(host: FakeHost) -> list[tuple[str, int, int]]:
+def resets(host: FakeDaemon) -> list[tuple[str, int, int]]:
     """The RSTs sent: to whom, the client's port, the sequence number."""
     found = []
     for raw in host.packets:
@@ -89,7 +89,7 @@ async def turns_during(request: Awaitable[Result]) -> tuple[Result, int]:
     return result, turns
 
 
-def with_turns(host: FakeHost, do: Callable[[httpx.AsyncClient], Awaitable[Result]]) -> tuple[Result, int]:
+def with_turns(host: FakeDaemon, do: Callable[[httpx.AsyncClient], Awaitable[Result]]) -> tuple[Result, int]:
     async def run() -> tuple[Result, int]:
         async with in_process(host) as http:
             return await turns_during(do(http))
@@ -101,7 +101,7 @@ def with_turns(host: FakeHost, do: Callable[[httpx.AsyncClient], Awaitable[Resul
 
 
 def test_a_server_is_listed_with_its_state_and_how_it_came_to_it() -> None:
-    host = FakeHost(web(check=CheckSettings(interval_s=10)))
+    host = FakeDaemon(web(check=CheckSettings(interval_s=10)))
     host.open(40000, 40001, 40002)
     host.wait(2)
     host.fail("web/rs1")
@@ -127,7 +127,7 @@ def test_a_server_is_listed_with_its_state_and_how_it_came_to_it() -> None:
 
 
 def test_the_next_check_comes_when_it_was_said_to_come() -> None:
-    host = FakeHost()
+    host = FakeDaemon()
     host.wait(3)
     due = {row["name"]: row["next_check_in_s"] for row in get(host, "/v1/servers")["servers"]}
     host.probes.clear()
@@ -138,13 +138,13 @@ def test_the_next_check_comes_when_it_was_said_to_come() -> None:
 
 
 def test_a_server_that_was_never_checked_has_no_past() -> None:
-    host = FakeHost()
-    host.journal = type(host.journal)(10)
+    host = FakeDaemon()
+    host.event_log = type(host.event_log)(10)
     server = get(host, "/v1/servers")["servers"][0]
     assert (server["last_check"], server["last_check_age_s"], server["state_age_s"]) == (None, None, None)
 
 
-def test_disable_acts_on_the_server_in_every_virtual_server_and_sessions_stay(host: FakeHost) -> None:
+def test_disable_acts_on_the_server_in_every_virtual_server_and_sessions_stay(host: FakeDaemon) -> None:
     assert host.open(40000) == ["rs1"]
     settled = host.settled
     changed = call(host, "POST", "/v1/servers/rs1/disable").json()["servers"]
@@ -159,7 +159,7 @@ def test_disable_acts_on_the_server_in_every_virtual_server_and_sessions_stay(ho
     assert host.open(40001, 40002) == ["rs2", "rs2"]
 
 
-def test_a_change_can_be_for_one_virtual_server_only(host: FakeHost) -> None:
+def test_a_change_can_be_for_one_virtual_server_only(host: FakeDaemon) -> None:
     call(host, "POST", "/v1/servers/rs1/shutdown", virtual_server="tls")
     states = {
         (row["virtual_server"], row["name"]): row["state"] for row in get(host, "/v1/servers")["servers"]
@@ -168,7 +168,7 @@ def test_a_change_can_be_for_one_virtual_server_only(host: FakeHost) -> None:
     assert states["web", "rs1"] == "ACTIVE"
 
 
-def test_enable_has_the_server_checked_at_once(host: FakeHost) -> None:
+def test_enable_has_the_server_checked_at_once(host: FakeDaemon) -> None:
     call(host, "POST", "/v1/servers/rs1/disable", virtual_server="web")
     host.probes.clear()
     (server,) = call(host, "POST", "/v1/servers/rs1/enable", virtual_server="web").json()["servers"]
@@ -190,14 +190,14 @@ def test_enable_has_the_server_checked_at_once(host: FakeHost) -> None:
     ],
 )
 def test_a_change_of_what_is_not_there_is_refused(
-    host: FakeHost, path: str, parameters: dict[str, str], expected: tuple[int, str]
+    host: FakeDaemon, path: str, parameters: dict[str, str], expected: tuple[int, str]
 ) -> None:
     assert refusal(host, "POST", path, **parameters) == expected
 
 
-def test_a_server_can_be_disabled_and_its_sessions_reset(host: FakeHost) -> None:
+def test_a_server_can_be_disabled_and_its_sessions_reset(host: FakeDaemon) -> None:
     host.open(40000, 40001, 40002)
-    last = host.journal.last
+    last = host.event_log.last
     (row,) = call(host, "POST", "/v1/servers/rs1/disable", virtual_server="web", reset=True).json()["servers"]
     assert (row["state"], row["sessions"], row["resetting"]) == ("DISABLED", 2, 2)
     assert get(host, "/v1/stats")["virtual_servers"][0]["resetting"] == 2
@@ -217,7 +217,7 @@ def test_a_server_can_be_disabled_and_its_sessions_reset(host: FakeHost) -> None
 
 
 def test_a_paced_reset_shows_how_many_sessions_are_left() -> None:
-    host = FakeHost(web(reset=ResetSettings(pace=10)))
+    host = FakeDaemon(web(reset=ResetSettings(pace=10)))
     host.open(*range(40000, 40040))
     call(host, "POST", "/v1/servers/rs1/disable", reset=True)
     left = []
@@ -243,7 +243,7 @@ def test_a_paced_reset_shows_how_many_sessions_are_left() -> None:
 def test_what_is_left_of_a_server_that_was_shut_down_is_reset_after_the_timeout(
     of_service: float, parameters: dict[str, float], reset_at: float | None
 ) -> None:
-    host = FakeHost(web(drain_timeout_s=of_service))
+    host = FakeDaemon(web(drain_timeout_s=of_service))
     assert host.open(40000) == ["rs1"]
     (row,) = call(host, "POST", "/v1/servers/rs1/shutdown", **parameters).json()["servers"]
     assert (row["state"], row["sessions"]) == ("SHUTDOWN", 1)
@@ -258,7 +258,7 @@ def test_what_is_left_of_a_server_that_was_shut_down_is_reset_after_the_timeout(
 
 
 def test_a_session_row_has_all_there_is_to_know() -> None:
-    host = FakeHost()
+    host = FakeDaemon()
     host.send("S", seq=1000)
     host.wait(2)
     host.send("A", seq=1001, ack=5001)
@@ -285,13 +285,13 @@ def test_a_session_row_has_all_there_is_to_know() -> None:
     }
 
 
-def test_an_ipv6_session_has_brackets(host: FakeHost) -> None:
+def test_an_ipv6_session_has_brackets(host: FakeDaemon) -> None:
     host.open(40000, client=CLIENT6, vip=VIP6)
     (row,) = sessions(host)
     assert (row["client"], row["vip"]) == ("[2001:db8:c1::7]:40000", "[2001:db8:10::10]:80")
 
 
-def test_an_expired_session_is_not_listed_even_before_it_is_swept(host: FakeHost) -> None:
+def test_an_expired_session_is_not_listed_even_before_it_is_swept(host: FakeDaemon) -> None:
     host.open(40000)
     host.time += 599
     assert len(sessions(host)) == 1
@@ -323,7 +323,7 @@ def test_an_expired_session_is_not_listed_even_before_it_is_swept(host: FakeHost
         ({"state": "ESTABLISHED", "client": "198.51.100.7"}, {"a80", "a443"}),
     ],
 )
-def test_filters(host: FakeHost, filters: dict[str, str], expected: set[str]) -> None:
+def test_filters(host: FakeDaemon, filters: dict[str, str], expected: set[str]) -> None:
     names = {
         "198.51.100.7:40000": "a80",
         "203.0.113.9:40001": "b80",
@@ -337,7 +337,7 @@ def test_filters(host: FakeHost, filters: dict[str, str], expected: set[str]) ->
     assert {names[client] for client in clients(host, **filters)} == expected
 
 
-def test_pages_together_hold_every_session_once(host: FakeHost) -> None:
+def test_pages_together_hold_every_session_once(host: FakeDaemon) -> None:
     host.fill(25)
     cursor: int | None = 0
     seen, sizes = [], []
@@ -350,7 +350,7 @@ def test_pages_together_hold_every_session_once(host: FakeHost) -> None:
     assert len(set(seen)) == len(seen) == 25
 
 
-def test_a_session_that_stays_is_seen_although_others_come_and_go_between_pages(host: FakeHost) -> None:
+def test_a_session_that_stays_is_seen_although_others_come_and_go_between_pages(host: FakeDaemon) -> None:
     host.open(*range(40000, 40020))
     first = get(host, "/v1/sessions", limit=5)
     for port in range(40000, 40010):
@@ -361,12 +361,12 @@ def test_a_session_that_stays_is_seen_although_others_come_and_go_between_pages(
     assert {f"{CLIENT}:{port}" for port in range(40010, 40020)} <= seen
 
 
-def test_a_cursor_past_the_end_is_the_end(host: FakeHost) -> None:
+def test_a_cursor_past_the_end_is_the_end(host: FakeDaemon) -> None:
     host.fill(3)
     assert get(host, "/v1/sessions", cursor=10**9) == {"sessions": [], "next": None}
 
 
-def test_looking_through_a_large_table_gives_packets_their_turn_after_each_slice(host: FakeHost) -> None:
+def test_looking_through_a_large_table_gives_packets_their_turn_after_each_slice(host: FakeDaemon) -> None:
     host.fill(50_000)
     host.open(40000)
 
@@ -379,9 +379,9 @@ def test_looking_through_a_large_table_gives_packets_their_turn_after_each_slice
 
 
 def test_one_request_looks_at_a_bounded_part_of_the_table_and_says_where_to_go_on(
-    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+    host: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lb.session_api.SLICES", 3)
+    monkeypatch.setattr("lb.api.sessions.SLICES", 3)
     host.fill(5 * SLICE)
     host.open(40000)
     page = get(host, "/v1/sessions", client=CLIENT)
@@ -390,7 +390,7 @@ def test_one_request_looks_at_a_bounded_part_of_the_table_and_says_where_to_go_o
     assert ([row["client"] for row in page["sessions"]], page["next"]) == ([f"{CLIENT}:40000"], None)
 
 
-def test_one_client_port_is_found_without_looking_through_the_table(host: FakeHost) -> None:
+def test_one_client_port_is_found_without_looking_through_the_table(host: FakeDaemon) -> None:
     host.fill(50_000)
     host.open(40000)
 
@@ -419,12 +419,12 @@ def test_one_client_port_is_found_without_looking_through_the_table(host: FakeHo
     ],
 )
 def test_filters_that_mean_nothing_are_refused(
-    host: FakeHost, parameters: dict[str, Any], expected: tuple[int, str]
+    host: FakeDaemon, parameters: dict[str, Any], expected: tuple[int, str]
 ) -> None:
     assert refusal(host, "GET", "/v1/sessions", **parameters) == expected
 
 
-def test_clearing_takes_the_sessions_that_match_and_no_other(host: FakeHost) -> None:
+def test_clearing_takes_the_sessions_that_match_and_no_other(host: FakeDaemon) -> None:
     host.open(40000, 40001, 40002, 40003)
     response = call(host, "DELETE", "/v1/sessions", server="rs1")
     assert response.json() == {"cleared": 2}
@@ -432,7 +432,7 @@ def test_clearing_takes_the_sessions_that_match_and_no_other(host: FakeHost) -> 
     assert host.send("A", port=40000, seq=1001, ack=5001) == "dropped"
 
 
-def test_clearing_without_a_filter_must_be_meant(host: FakeHost) -> None:
+def test_clearing_without_a_filter_must_be_meant(host: FakeDaemon) -> None:
     host.open(40000, 40001)
     assert refusal(host, "DELETE", "/v1/sessions") == (422, "filter_required")
     assert len(sessions(host)) == 2
@@ -440,7 +440,7 @@ def test_clearing_without_a_filter_must_be_meant(host: FakeHost) -> None:
     assert sessions(host) == []
 
 
-def test_resetting_takes_the_sessions_that_match_and_tells_their_clients(host: FakeHost) -> None:
+def test_resetting_takes_the_sessions_that_match_and_tells_their_clients(host: FakeDaemon) -> None:
     host.open(40000, 40001, 40002, 40003)
     response = call(host, "POST", "/v1/sessions/reset", server="rs1")
     assert response.json() == {"reset": 2}
@@ -453,7 +453,7 @@ def test_resetting_takes_the_sessions_that_match_and_tells_their_clients(host: F
 
 
 def test_resetting_tells_the_sides_that_the_settings_say() -> None:
-    host = FakeHost(web(reset=ResetSettings(server=True)))
+    host = FakeDaemon(web(reset=ResetSettings(server=True)))
     host.open(40000)
     assert call(host, "POST", "/v1/sessions/reset", vip="192.0.2.10:80").json() == {"reset": 1}
     assert sorted(resets(host)) == [("client", 40000, 5001), ("server", 40000, 1001)]
@@ -461,7 +461,7 @@ def test_resetting_tells_the_sides_that_the_settings_say() -> None:
     assert (found["client"], found["server"]) == (1, 1)
 
 
-def test_resetting_without_a_filter_must_be_meant(host: FakeHost) -> None:
+def test_resetting_without_a_filter_must_be_meant(host: FakeDaemon) -> None:
     host.open(40000, 40001)
     assert refusal(host, "POST", "/v1/sessions/reset") == (422, "filter_required")
     assert refusal(host, "POST", "/v1/sessions/reset", server="rs9") == (404, "unknown_server")
@@ -479,7 +479,7 @@ def test_resetting_without_a_filter_must_be_meant(host: FakeHost) -> None:
 def test_acting_on_a_large_table_gives_packets_their_turn_and_spares_what_comes_meanwhile(
     method: str, path: str, answer: str
 ) -> None:
-    host = FakeHost()
+    host = FakeDaemon()
     host.fill(50_000)
     ports = iter(range(40000, 65000))
 
@@ -508,7 +508,7 @@ def test_acting_on_a_large_table_gives_packets_their_turn_and_spares_what_comes_
 # The configuration
 
 
-def test_configuration_is_that_of_the_file_with_what_it_leaves_out(host: FakeHost) -> None:
+def test_configuration_is_that_of_the_file_with_what_it_leaves_out(host: FakeDaemon) -> None:
     (service,) = get(host, "/v1/configuration")["configuration"]["virtual_server"]
     assert (service["name"], service["aging_s"], service["health_check"]["interval_s"]) == (
         "web",
@@ -517,7 +517,7 @@ def test_configuration_is_that_of_the_file_with_what_it_leaves_out(host: FakeHos
     )
 
 
-def test_configuration_can_be_sent_back_with_another_server(host: FakeHost) -> None:
+def test_configuration_can_be_sent_back_with_another_server(host: FakeDaemon) -> None:
     changed = get(host, "/v1/configuration")["configuration"]
     changed["virtual_server"][0]["real_server"].append({"name": "rs3", "address": "10.0.0.3"})
     answer = put(host, "/v1/configuration", changed)
@@ -543,7 +543,7 @@ def test_configuration_can_be_sent_back_with_another_server(host: FakeHost) -> N
     ],
 )
 def test_configuration_with_a_mistake_changes_nothing(
-    host: FakeHost, change: dict[str, Any], code: str, said: str
+    host: FakeDaemon, change: dict[str, Any], code: str, said: str
 ) -> None:
     before = get(host, "/v1/configuration")["configuration"]
     answer = put(host, "/v1/configuration", {**before, **change})
@@ -561,8 +561,8 @@ def lines(response: httpx.Response) -> list[Any]:
     return [httpx.Response(200, content=line).json() for line in response.text.splitlines()]
 
 
-def test_events_are_a_stream_of_one_object_a_line(host: FakeHost) -> None:
-    last = host.journal.last
+def test_events_are_a_stream_of_one_object_a_line(host: FakeDaemon) -> None:
+    last = host.event_log.last
     host.time += 1.25
     host.probe("web/rs1", MISSING)
     probe, change = lines(call(host, "GET", "/v1/events", since=last))
@@ -593,9 +593,9 @@ def test_events_are_a_stream_of_one_object_a_line(host: FakeHost) -> None:
     }
 
 
-def test_session_events_name_the_flow_as_a_session_row_does(host: FakeHost) -> None:
+def test_session_events_name_the_flow_as_a_session_row_does(host: FakeDaemon) -> None:
     host.box.session_events = True
-    last = host.journal.last
+    last = host.event_log.last
     host.open(40000)
     host.time += 2
     host.send("R", seq=1001)
@@ -624,10 +624,10 @@ def test_a_new_configuration_is_an_event() -> None:
 
 
 def test_events_stop_at_the_limit_and_go_on_after_it() -> None:
-    host = FakeHost(keep=5)
-    assert host.journal.last > 5
+    host = FakeDaemon(keep=5)
+    assert host.event_log.last > 5
     newest = [event["id"] for event in lines(call(host, "GET", "/v1/events"))]
-    assert newest == list(range(host.journal.last - 4, host.journal.last + 1))
+    assert newest == list(range(host.event_log.last - 4, host.event_log.last + 1))
     first = lines(call(host, "GET", "/v1/events", since=newest[0] - 1, limit=2))
     assert [event["id"] for event in first] == newest[:2]
     assert [event["id"] for event in lines(call(host, "GET", "/v1/events", since=-1))] == newest[-1:]
@@ -638,7 +638,7 @@ def test_events_stop_at_the_limit_and_go_on_after_it() -> None:
 # Statistics
 
 
-def test_stats_count_everything(host: FakeHost) -> None:
+def test_stats_count_everything(host: FakeDaemon) -> None:
     host.statistics = QueueStatistics(received=9, injection_failures={"EPERM": 1})
     host.open(40000, 40001)
     host.send("A", port=50000, ack=7)
@@ -649,7 +649,7 @@ def test_stats_count_everything(host: FakeHost) -> None:
     assert set(found["dropped"]) == {reason.value for reason in Drop}
     assert found["queue"]["received"] == 9
     assert found["queue"]["injection_failures"] == {"EPERM": 1}
-    assert found["last_event"] == host.journal.last
+    assert found["last_event"] == host.event_log.last
     assert (found["name"], found["speed"], found["uptime_s"]) == ("l4box", 1.0, 0.0)
     assert found["box_time"] == host.time
     assert found["virtual_servers"][0] == {
@@ -669,7 +669,7 @@ def test_stats_count_everything(host: FakeHost) -> None:
     assert found["virtual_servers"][1]["bound"] == 1
 
 
-def test_stats_have_the_loops_lag_as_a_cumulative_histogram(host: FakeHost) -> None:
+def test_stats_have_the_loops_lag_as_a_cumulative_histogram(host: FakeDaemon) -> None:
     host.heartbeat.note(0.15)
     lag = get(host, "/v1/stats")["loop_lag"]
 
@@ -679,7 +679,7 @@ def test_stats_have_the_loops_lag_as_a_cumulative_histogram(host: FakeHost) -> N
 
 
 def test_stats_tell_resets_by_reason_and_side_and_what_became_of_them() -> None:
-    host = FakeHost(web(reset=ResetSettings(on_port_fail=True, server=True)))
+    host = FakeDaemon(web(reset=ResetSettings(on_port_fail=True, server=True)))
     host.open(*range(40000, 40008))
     host.wait(5)  # the clients are idle: none is asked with a SYN
     for port in (40004, 40006):  # but these
@@ -710,14 +710,14 @@ def test_stats_tell_resets_by_reason_and_side_and_what_became_of_them() -> None:
     assert [outcomes[name] for name in ("accepted", "challenged", "probed", "silent")] == [1, 1, 1, 1]
 
 
-def test_healthz(host: FakeHost) -> None:
+def test_healthz(host: FakeDaemon) -> None:
     assert get(host, "/healthz").items() >= {"status": "ok", "name": "l4box"}.items()
 
 
 # Explain
 
 
-def told(host: FakeHost, client: str, vip: str = "192.0.2.10:80") -> tuple[Any, str]:
+def told(host: FakeDaemon, client: str, vip: str = "192.0.2.10:80") -> tuple[Any, str]:
     """The one virtual server's explanation, and its words."""
     found = get(host, "/v1/explain", client=client, vip=vip)
     (one,) = found["virtual_servers"]
@@ -725,7 +725,7 @@ def told(host: FakeHost, client: str, vip: str = "192.0.2.10:80") -> tuple[Any, 
     return one, "\n".join(one["text"])
 
 
-def test_explain_says_that_a_session_goes_to_its_server_although_that_has_failed(host: FakeHost) -> None:
+def test_explain_says_that_a_session_goes_to_its_server_although_that_has_failed(host: FakeDaemon) -> None:
     host.open(40000)
     host.fail("web/rs1")
     host.time += 4
@@ -743,7 +743,7 @@ def test_explain_says_that_a_session_goes_to_its_server_although_that_has_failed
     assert host.send("S", seq=9000) == "rs2"
 
 
-def test_explain_says_that_a_session_is_half_open_and_when_it_goes(host: FakeHost) -> None:
+def test_explain_says_that_a_session_is_half_open_and_when_it_goes(host: FakeDaemon) -> None:
     host.send("S", port=40000)
     host.fail("web/rs1")
     host.time += 4
@@ -756,7 +756,7 @@ def test_explain_says_that_a_session_is_half_open_and_when_it_goes(host: FakeHos
 
 
 def test_explain_without_a_session_says_who_would_get_a_new_one_and_what_other_segments_meet(
-    host: FakeHost,
+    host: FakeDaemon,
 ) -> None:
     one, text = told(host, f"{CLIENT}:40000")
     assert "A new connection goes to rs1 or rs2, by round-robin." in text
@@ -767,9 +767,9 @@ def test_explain_without_a_session_says_who_would_get_a_new_one_and_what_other_s
     assert host.packets
 
 
-def failed_with_resets() -> FakeHost:
+def failed_with_resets() -> FakeDaemon:
     """Port 40000's session was with rs1, which has failed: it was reset 3 s ago."""
-    host = FakeHost(web(on_no_entry=Policy.DROP, reset=ResetSettings(on_port_fail=True)))
+    host = FakeDaemon(web(on_no_entry=Policy.DROP, reset=ResetSettings(on_port_fail=True)))
     host.open(40000, 40001, 40002)
     host.wait(5)
     host.fail("web/rs1")
@@ -811,7 +811,7 @@ def test_explain_remembers_a_session_that_was_reset_because_its_server_failed() 
     assert (one["tombstones"], "was reset" in text) == ([], False)
 
 
-def test_explain_names_whoever_had_a_session_reset_and_that_its_client_was_asked(host: FakeHost) -> None:
+def test_explain_names_whoever_had_a_session_reset_and_that_its_client_was_asked(host: FakeDaemon) -> None:
     host.open(40000)
     call(host, "POST", "/v1/sessions/reset", client=CLIENT)
     host.wait(0.5)
@@ -824,7 +824,7 @@ def test_explain_names_whoever_had_a_session_reset_and_that_its_client_was_asked
     assert one["tombstones"][0]["outcome"] == "probed"
 
 
-def test_explain_names_the_drain_timeout(host: FakeHost) -> None:
+def test_explain_names_the_drain_timeout(host: FakeDaemon) -> None:
     host.open(40000)
     call(host, "POST", "/v1/servers/rs1/shutdown", drain_timeout_s=30)
     host.wait(30)
@@ -857,7 +857,7 @@ def test_explain_a_tombstone_outlives_its_server() -> None:
 @pytest.mark.parametrize("client", ["127.0.0.1", "0.1.2.3", "224.0.0.1", "255.255.255.255", VIP])
 @pytest.mark.parametrize("protocol", [6, 17])
 def test_explain_a_source_that_the_box_refuses(client: str, protocol: int) -> None:
-    host = FakeHost(web(protocol=protocol))
+    host = FakeDaemon(web(protocol=protocol))
     one, text = told(host, client)
     assert f"Whatever comes from {client} is dropped" in text
     assert one["new_connection"] == one["other_packets"] == {"action": "drop", "servers": []}
@@ -867,7 +867,7 @@ def test_explain_a_source_that_the_box_refuses(client: str, protocol: int) -> No
 
 
 def test_explain_with_no_server_bound() -> None:
-    host = FakeHost(web(on_no_server=Policy.DROP))
+    host = FakeDaemon(web(on_no_server=Policy.DROP))
     host.fail("web/rs1")
     call(host, "POST", "/v1/servers/rs2/disable")
     one, text = told(host, CLIENT)
@@ -878,7 +878,7 @@ def test_explain_with_no_server_bound() -> None:
 
 
 def test_explain_with_a_full_table() -> None:
-    host = FakeHost(session_limit=1)
+    host = FakeDaemon(session_limit=1)
     host.open(40000)
     one, text = told(host, f"{CLIENT}:40001")
     assert "the session table is full at 1 (on_table_full = reset)" in text
@@ -887,7 +887,7 @@ def test_explain_with_a_full_table() -> None:
 
 
 def test_explain_a_reused_port_in_a_full_table_takes_the_place_of_its_session() -> None:
-    host = FakeHost(session_limit=1)
+    host = FakeDaemon(session_limit=1)
     host.open(40000)
     one, text = told(host, f"{CLIENT}:40000")
     assert "A new connection from the same port goes to rs1 or rs2, by round-robin" in text
@@ -896,7 +896,7 @@ def test_explain_a_reused_port_in_a_full_table_takes_the_place_of_its_session() 
 
 
 def test_explain_udp_that_is_refused_draws_no_reset() -> None:
-    host = FakeHost(web("dns", port=53, protocol=17))
+    host = FakeDaemon(web("dns", port=53, protocol=17))
     for server in ("rs1", "rs2"):
         call(host, "POST", f"/v1/servers/{server}/disable")
     one, text = told(host, CLIENT, "192.0.2.10:53")
@@ -905,13 +905,13 @@ def test_explain_udp_that_is_refused_draws_no_reset() -> None:
 
 
 def test_explain_names_the_server_that_source_hash_will_choose() -> None:
-    host = FakeHost(web(scheduler="source-hash"))
+    host = FakeDaemon(web(scheduler="source-hash"))
     one, _ = told(host, CLIENT)
     assert host.open(40000) == one["new_connection"]["servers"]
 
 
 def test_explain_names_the_stale_entry_that_a_reused_port_meets() -> None:
-    host = FakeHost(web(on_port_reuse=PortReuse.KEEP))
+    host = FakeDaemon(web(on_port_reuse=PortReuse.KEEP))
     host.open(40000)
     host.fail("web/rs1")
     one, text = told(host, f"{CLIENT}:40000")
@@ -921,13 +921,13 @@ def test_explain_names_the_stale_entry_that_a_reused_port_meets() -> None:
 
 
 def test_explain_forwards_what_has_no_entry_if_told_to() -> None:
-    host = FakeHost(web(on_no_entry=Policy.FORWARD))
+    host = FakeDaemon(web(on_no_entry=Policy.FORWARD))
     one, text = told(host, CLIENT)
     assert "is scheduled like a new one (on_no_entry = forward)" in text
     assert one["other_packets"] == one["new_connection"]
 
 
-def test_explain_a_suspect_server_and_a_session_that_the_client_has_closed(host: FakeHost) -> None:
+def test_explain_a_suspect_server_and_a_session_that_the_client_has_closed(host: FakeDaemon) -> None:
     host.open(40000)
     host.send("FA", seq=1001, ack=5001)
     host.probe("web/rs2", MISSING)
@@ -937,7 +937,7 @@ def test_explain_a_suspect_server_and_a_session_that_the_client_has_closed(host:
     assert "rs2 still gets new flows: SUSPECT for 3.0 s" in text
 
 
-def test_explain_an_address_sums_its_sessions_up_by_server(host: FakeHost) -> None:
+def test_explain_an_address_sums_its_sessions_up_by_server(host: FakeDaemon) -> None:
     host.open(40000, 40001, 40002)
     one, text = told(host, CLIENT)
     assert f"{CLIENT} has 2 sessions with rs1: their packets go to rs1 (10.0.0.1)." in text
@@ -945,7 +945,7 @@ def test_explain_an_address_sums_its_sessions_up_by_server(host: FakeHost) -> No
     assert len(one["sessions"]) == 3
 
 
-def test_explain_an_expired_session_is_none(host: FakeHost) -> None:
+def test_explain_an_expired_session_is_none(host: FakeDaemon) -> None:
     host.open(40000)
     host.time += 601
     one, _ = told(host, f"{CLIENT}:40000")
@@ -954,14 +954,14 @@ def test_explain_an_expired_session_is_none(host: FakeHost) -> None:
 
 
 def test_explain_udp_has_no_connections() -> None:
-    host = FakeHost(web("dns", port=53, protocol=17))
+    host = FakeDaemon(web("dns", port=53, protocol=17))
     one, text = told(host, CLIENT, "192.0.2.10:53")
     assert "The first packet of a flow goes to rs1 or rs2" in text
     assert "segment" not in text
     assert one["other_packets"] == one["new_connection"]
 
 
-def test_explain_without_a_vip_is_about_every_virtual_server_of_the_family(host: FakeHost) -> None:
+def test_explain_without_a_vip_is_about_every_virtual_server_of_the_family(host: FakeDaemon) -> None:
     found = get(host, "/v1/explain", client=CLIENT)
     assert [one["virtual_server"] for one in found["virtual_servers"]] == ["web", "tls"]
     assert all(line.startswith(("web: ", "tls: ")) for line in found["text"])
@@ -969,12 +969,12 @@ def test_explain_without_a_vip_is_about_every_virtual_server_of_the_family(host:
     assert [one["virtual_server"] for one in found["virtual_servers"]] == ["six"]
 
 
-def test_explain_a_place_without_a_virtual_server(host: FakeHost) -> None:
+def test_explain_a_place_without_a_virtual_server(host: FakeDaemon) -> None:
     found = get(host, "/v1/explain", client=CLIENT, vip="192.0.2.99:80")
     assert found["text"] == ["No virtual server is at 192.0.2.99:80: the box forwards nothing for it."]
 
 
-def test_explain_wants_one_client(host: FakeHost) -> None:
+def test_explain_wants_one_client(host: FakeDaemon) -> None:
     assert refusal(host, "GET", "/v1/explain", client="10.0.0.0/24") == (422, "invalid_request")
     assert refusal(host, "GET", "/v1/explain") == (422, "invalid_request")
 
@@ -1014,24 +1014,24 @@ def test_what_is_no_place(text: str) -> None:
 # Errors and OpenAPI
 
 
-def test_places_that_are_not_there(host: FakeHost) -> None:
+def test_places_that_are_not_there(host: FakeDaemon) -> None:
     assert refusal(host, "GET", "/v2/servers") == (404, "not_found")
     assert refusal(host, "DELETE", "/v1/servers") == (405, "method_not_allowed")
 
 
-def test_no_page_is_served_that_loads_from_the_net(host: FakeHost) -> None:
+def test_no_page_is_served_that_loads_from_the_net(host: FakeDaemon) -> None:
     for path in ("/docs", "/redoc"):
         assert call(host, "GET", path).status_code == 404
 
 
 def test_a_mistake_in_the_daemon_is_said_in_the_same_shape(
-    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+    host: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "queue", lambda: 1 / 0)
     assert refusal(host, "GET", "/v1/stats") == (500, "internal_error")
 
 
-def test_openapi_types_every_answer_and_every_refusal(host: FakeHost) -> None:
+def test_openapi_types_every_answer_and_every_refusal(host: FakeDaemon) -> None:
     schema = get(host, "/openapi.json")
     assert schema["info"]["title"] == "l4box"
     for path, operations in schema["paths"].items():
@@ -1047,7 +1047,7 @@ def test_openapi_types_every_answer_and_every_refusal(host: FakeHost) -> None:
     assert set(session["required"]) == set(session["properties"])
 
 
-def test_every_field_of_the_json_is_documented(host: FakeHost) -> None:
+def test_every_field_of_the_json_is_documented(host: FakeDaemon) -> None:
     text = DOCUMENTATION.read_text()
     fields = {
         name

@@ -16,9 +16,9 @@ from click.testing import CliRunner, Result
 
 from lb import cli as module
 from lb.cli import cli
-from lb.show import size, span
+from lb.render import size, span
 
-from .fake_host import CLIENT, FakeHost, Served, serve, web
+from .fake_daemon import CLIENT, FakeDaemon, Served, serve, web
 
 CONFIG = """
 [[virtual_server]]
@@ -34,7 +34,7 @@ address = "10.0.0.1"
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    with serve(FakeHost(web(), web("six", vip="2001:db8:10::10")), tmp_path / "l4box.sock") as served:
+    with serve(FakeDaemon(web(), web("six", vip="2001:db8:10::10")), tmp_path / "l4box.sock") as served:
         yield served
 
 
@@ -228,7 +228,7 @@ def test_every_kind_of_event_has_a_line(served: Served) -> None:
         host.open(40001)
         host.box.disable(host.time, host.box.services.servers[2], reset=True)
         host.wait(0)
-        host.journal.append({"time": "t", "box_time": 0.0, "kind": "novelty", "what": "ever"})
+        host.event_log.append({"time": "t", "box_time": 0.0, "kind": "novelty", "what": "ever"})
 
     served.do(everything)
     lines = ask(served, "events").stdout
@@ -245,7 +245,7 @@ def test_every_kind_of_event_has_a_line(served: Served) -> None:
         assert words in lines
 
 
-def call_disable(host: FakeHost, name: str) -> None:
+def call_disable(host: FakeDaemon, name: str) -> None:
     for server in host.box.services.servers.values():
         if server.name == name:
             host.box.services.disable(host.time, server)
@@ -389,7 +389,7 @@ def test_an_interrupt_is_exit_code_130(served: Served) -> None:
 def test_a_closed_pipe_is_no_traceback(served: Served, arguments: tuple[str, ...]) -> None:
     served.do(lambda: served.host.fill(3000))
     for _ in range(3000):
-        served.host.journal.append({"time": "t", "box_time": 0.0, "kind": "noise"})
+        served.host.event_log.append({"time": "t", "box_time": 0.0, "kind": "noise"})
     reading, writing = os.pipe()
     os.close(reading)
     process = subprocess.run(
@@ -412,7 +412,7 @@ def test_followed_events_are_printed_when_they_happen(served: Served) -> None:
     served.do(lambda: served.host.fail("web/rs1"))
     lines = [process.stdout.readline() for _ in range(4)]
     assert "SUSPECT → FAILED" in lines[3]
-    served.do(served.host.journal.close)
+    served.do(served.host.event_log.close)
     assert process.wait(30) == 0
     process.communicate()
 

@@ -12,12 +12,12 @@ import pytest
 from lb import client as module
 from lb.client import ApiError, BoxClient, Denied, Unreachable
 
-from .fake_host import CLIENT, MISSING, VIP, FakeHost, Served, serve, web
+from .fake_daemon import CLIENT, MISSING, VIP, FakeDaemon, Served, serve, web
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    with serve(FakeHost(web(), web("tls", port=443)), tmp_path / "l4box.sock") as served:
+    with serve(FakeDaemon(web(), web("tls", port=443)), tmp_path / "l4box.sock") as served:
         yield served
 
 
@@ -118,7 +118,7 @@ def test_followed_events_come_as_they_happen_and_end_with_the_box(box: BoxClient
         arrivals += [next(following), next(following)]
         assert len(arrivals) == 2 * number
     assert [event["new"] for event in arrivals if event["kind"] == "server_state"] == ["SUSPECT", "FAILED"]
-    served.do(served.host.journal.close)
+    served.do(served.host.event_log.close)
     assert list(following) == []
 
 

@@ -158,7 +158,7 @@ def test_equal_addresses_in_two_virtual_servers_are_one_machine_serving_both(fil
     accepted(file, GOOD + second().replace("10.0.9.2", "10.0.1.2"))
 
 
-# Refused: key, value, what is allowed
+# ApiError: key, value, what is allowed
 
 
 @pytest.mark.parametrize(

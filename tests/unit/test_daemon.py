@@ -11,7 +11,7 @@ from lb.config import BoxConfig, parse
 from lb.daemon import Daemon
 from lb.linux import probe
 
-from .fake_host import WEB
+from .fake_daemon import WEB
 
 
 def request(speed: float = 1.0, **virtual_server: Any) -> probe.Request:

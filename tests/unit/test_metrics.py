@@ -13,34 +13,34 @@ from lb.core.packet import Drop
 from lb.core.service import ResetSettings
 from lb.metrics import ANSWERED, FOLLOWED, QueueStatistics
 
-from .fake_host import CLIENT, MISSING, OK, VIP, FakeHost, call, web
+from .fake_daemon import CLIENT, MISSING, OK, VIP, FakeDaemon, call, web
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
-def samples(host: FakeHost) -> Iterator[Sample]:
+def samples(host: FakeDaemon) -> Iterator[Sample]:
     text = call(host, "GET", "/metrics").text
     for family in text_string_to_metric_families(text):
         yield from family.samples
 
 
-def value(host: FakeHost, name: str, **labels: str) -> float:
+def value(host: FakeDaemon, name: str, **labels: str) -> float:
     (found,) = [one.value for one in samples(host) if one.name == name and one.labels == labels]
     return found
 
 
 @pytest.fixture
-def host() -> FakeHost:
-    return FakeHost(web(), web("tls", port=443))
+def host() -> FakeDaemon:
+    return FakeDaemon(web(), web("tls", port=443))
 
 
-def test_the_scrape_says_what_it_is(host: FakeHost) -> None:
+def test_the_scrape_says_what_it_is(host: FakeDaemon) -> None:
     response = call(host, "GET", "/metrics")
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain")
 
 
-def test_packets_are_counted_as_forwarded_or_by_why_they_were_not(host: FakeHost) -> None:
+def test_packets_are_counted_as_forwarded_or_by_why_they_were_not(host: FakeDaemon) -> None:
     host.open(40000)
     host.send("A", port=40001, ack=7)
     assert value(host, "l4box_packets_forwarded_total") == 2
@@ -49,13 +49,13 @@ def test_packets_are_counted_as_forwarded_or_by_why_they_were_not(host: FakeHost
     assert value(host, "l4box_resets_total", reason="no_entry", side="client") == 1
 
 
-def test_every_reason_of_a_drop_has_its_series_before_it_ever_happens(host: FakeHost) -> None:
+def test_every_reason_of_a_drop_has_its_series_before_it_ever_happens(host: FakeDaemon) -> None:
     reasons = {one.labels["reason"] for one in samples(host) if one.name == "l4box_packets_dropped_total"}
     assert reasons == {reason.value for reason in Drop}
 
 
 def test_resets_are_counted_by_reason_and_side_and_by_what_became_of_them() -> None:
-    host = FakeHost(web(reset=ResetSettings(on_port_fail=True, server=True)))
+    host = FakeDaemon(web(reset=ResetSettings(on_port_fail=True, server=True)))
     host.open(40000, 40001, 40002)
     host.wait(5)
     host.fail("web/rs1")
@@ -74,7 +74,7 @@ def test_resets_are_counted_by_reason_and_side_and_by_what_became_of_them() -> N
         assert value(host, "l4box_reset_outcomes_total", reason="port_fail", outcome=outcome) == number
 
 
-def test_a_client_that_was_not_idle_is_asked_with_a_syn(host: FakeHost) -> None:
+def test_a_client_that_was_not_idle_is_asked_with_a_syn(host: FakeDaemon) -> None:
     host.open(40000)
     call(host, "POST", "/v1/sessions/reset", server="rs1")
     assert value(host, "l4box_syn_probes_total") == 0
@@ -82,7 +82,7 @@ def test_a_client_that_was_not_idle_is_asked_with_a_syn(host: FakeHost) -> None:
     assert value(host, "l4box_syn_probes_total") == 1
 
 
-def test_every_reason_of_a_reset_has_its_series_before_it_ever_happens(host: FakeHost) -> None:
+def test_every_reason_of_a_reset_has_its_series_before_it_ever_happens(host: FakeDaemon) -> None:
     sides = {
         (one.labels["reason"], one.labels["side"])
         for one in samples(host)
@@ -93,7 +93,7 @@ def test_every_reason_of_a_reset_has_its_series_before_it_ever_happens(host: Fak
     }
 
 
-def test_sessions_and_flows_are_counted_by_server(host: FakeHost) -> None:
+def test_sessions_and_flows_are_counted_by_server(host: FakeDaemon) -> None:
     host.open(40000, 40001, 40002)
     host.send("R", port=40000, seq=1001)
     assert value(host, "l4box_sessions") == 2
@@ -103,7 +103,7 @@ def test_sessions_and_flows_are_counted_by_server(host: FakeHost) -> None:
     assert value(host, "l4box_server_flows_total", virtual_server="tls", server="rs1") == 0
 
 
-def test_exactly_one_state_of_a_server_is_1(host: FakeHost) -> None:
+def test_exactly_one_state_of_a_server_is_1(host: FakeDaemon) -> None:
     host.fail("web/rs1")
     states = {
         one.labels["state"]: one.value
@@ -118,7 +118,7 @@ def test_exactly_one_state_of_a_server_is_1(host: FakeHost) -> None:
     assert value(host, "l4box_server_bound", virtual_server="tls", server="rs1") == 1
 
 
-def test_health_checks_are_counted_by_outcome(host: FakeHost) -> None:
+def test_health_checks_are_counted_by_outcome(host: FakeDaemon) -> None:
     host.probe("web/rs1", MISSING, OK, OK)
     labels = {"virtual_server": "web", "server": "rs1"}
     assert value(host, "l4box_health_checks_total", **labels, outcome="success") == 3
@@ -126,12 +126,12 @@ def test_health_checks_are_counted_by_outcome(host: FakeHost) -> None:
     assert value(host, "l4box_health_checks_total", **labels, outcome="miss") == 0
 
 
-def test_health_checks_that_could_not_be_made_are_counted_by_error(host: FakeHost) -> None:
+def test_health_checks_that_could_not_be_made_are_counted_by_error(host: FakeDaemon) -> None:
     host.checks_not_made["EMFILE"] += 2
     assert value(host, "l4box_health_checks_not_made_total", error="EMFILE") == 2
 
 
-def test_the_queue_and_what_was_injected(host: FakeHost) -> None:
+def test_the_queue_and_what_was_injected(host: FakeDaemon) -> None:
     host.statistics = QueueStatistics(
         waiting=1,
         dropped_full=2,
@@ -150,7 +150,7 @@ def test_the_queue_and_what_was_injected(host: FakeHost) -> None:
     assert value(host, "l4box_injection_failures_total", error="ENETUNREACH") == 7
 
 
-def test_loop_lag_is_a_histogram(host: FakeHost) -> None:
+def test_loop_lag_is_a_histogram(host: FakeDaemon) -> None:
     host.heartbeat.note(0.15)
 
     buckets = {one.labels["le"]: one.value for one in samples(host) if one.name.endswith("_bucket")}
@@ -159,12 +159,12 @@ def test_loop_lag_is_a_histogram(host: FakeHost) -> None:
     assert value(host, "l4box_loop_lag_seconds_sum") == pytest.approx(0.2)
 
 
-def test_the_start_is_unix_time_whatever_the_box_time_was(host: FakeHost) -> None:
+def test_the_start_is_unix_time_whatever_the_box_time_was(host: FakeDaemon) -> None:
     assert value(host, "l4box_start_time_seconds") == host.wall(host.time)
     assert value(host, "l4box_speed_ratio") == 1
 
 
-def test_no_label_ever_names_a_client(host: FakeHost) -> None:
+def test_no_label_ever_names_a_client(host: FakeDaemon) -> None:
     host.box.session_events = True
     host.open(*range(40000, 40100))
     before = sum(1 for _ in samples(host))
@@ -175,7 +175,7 @@ def test_no_label_ever_names_a_client(host: FakeHost) -> None:
     assert VIP not in text
 
 
-def test_a_server_that_was_removed_has_no_series_any_more(host: FakeHost) -> None:
+def test_a_server_that_was_removed_has_no_series_any_more(host: FakeDaemon) -> None:
     host.box.configure(host.time, [web()])
     host.settle()
     assert {one.labels["virtual_server"] for one in samples(host) if "virtual_server" in one.labels} == {
@@ -183,7 +183,7 @@ def test_a_server_that_was_removed_has_no_series_any_more(host: FakeHost) -> Non
     }
 
 
-def test_every_metric_is_documented_and_every_documented_metric_is_there(host: FakeHost) -> None:
+def test_every_metric_is_documented_and_every_documented_metric_is_there(host: FakeDaemon) -> None:
     host.statistics = QueueStatistics(injection_failures={"EPERM": 1})
     host.checks_not_made["EMFILE"] += 1
     documented = {

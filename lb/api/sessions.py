@@ -11,13 +11,13 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query
 
-from lb import schema
+from lb.api import schema
+from lb.api.daemon_interface import DaemonInterface, Text, TheDaemon, find_servers
+from lb.api.errors import ApiError
+from lb.api.explain import ROWS, explain
+from lb.api.filters import Filters, Place, look
+from lb.api.views import describe_session, describe_tombstone
 from lb.core.session import SessionState
-from lb.describe import describe_session, describe_tombstone
-from lb.explain import ROWS, explain
-from lb.host import Host, Text, TheHost, find_servers
-from lb.refusal import Refused
-from lb.selection import Place, Selection, look
 
 SLICES: Final = 400
 """Slices of the table that one request for a page looks at before it answers with what it has."""
@@ -25,19 +25,19 @@ SLICES: Final = 400
 router = APIRouter()
 
 
-async def _selection(
-    host: TheHost,
+async def _filters(
+    daemon: TheDaemon,
     server: Text = None,
     virtual_server: Text = None,
     client: Text = None,
     vip: Text = None,
     state: schema.State | None = None,
-) -> Selection:
+) -> Filters:
     """Filters: addresses are "10.0.0.2", "10.0.0.2:40000", "10.0.0.0/24", "[2001:db8::2]:40000"."""
     ids = None
     if server is not None or virtual_server is not None:
-        ids = frozenset(found.id for found in find_servers(host.box, server, virtual_server))
-    return Selection(
+        ids = frozenset(found.id for found in find_servers(daemon.box, server, virtual_server))
+    return Filters(
         servers=ids,
         client=_place("client", client),
         vip=_place("vip", vip),
@@ -45,7 +45,7 @@ async def _selection(
     )
 
 
-TheSelection = Annotated[Selection, Depends(_selection)]
+TheFilters = Annotated[Filters, Depends(_filters)]
 
 
 def _place(parameter: str, text: str | None) -> Place | None:
@@ -54,22 +54,22 @@ def _place(parameter: str, text: str | None) -> Place | None:
     try:
         return Place.parse(text)
     except ValueError as error:
-        raise Refused(422, "invalid_request", f"{parameter}: {error}") from None
+        raise ApiError(422, "invalid_request", f"{parameter}: {error}") from None
 
 
 @router.get("/v1/sessions")
 async def sessions(
-    host: TheHost,
-    selection: TheSelection,
+    daemon: TheDaemon,
+    filters: TheFilters,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[int, Query(ge=0)] = 0,
 ) -> schema.Sessions:
     """A page of the sessions that match. One that stays is on exactly one page; others may be on none."""
-    box = host.box
+    box = daemon.box
     rows: list[schema.Session] = []
     for _ in range(SLICES):
-        slots, following = look(box, selection, cursor)
-        now = host.now()
+        slots, following = look(box, filters, cursor)
+        now = daemon.now()
         for slot in slots:
             if len(rows) == limit:
                 return schema.Sessions(sessions=rows, next=slot)
@@ -87,34 +87,34 @@ Everything = Annotated[bool, Query(alias="all", description="every session; no f
 
 @router.delete("/v1/sessions")
 async def clear_sessions(
-    host: TheHost, selection: TheSelection, everything: Everything = False
+    daemon: TheDaemon, filters: TheFilters, everything: Everything = False
 ) -> schema.Cleared:
     """Remove the sessions that match, without a word to either side."""
-    return schema.Cleared(cleared=await _act_on(host, selection, everything, host.box.clear_session))
+    return schema.Cleared(cleared=await _act_on(daemon, filters, everything, daemon.box.clear_session))
 
 
 @router.post("/v1/sessions/reset")
 async def reset_sessions(
-    host: TheHost, selection: TheSelection, everything: Everything = False
+    daemon: TheDaemon, filters: TheFilters, everything: Everything = False
 ) -> schema.Reset:
     """Reset the sessions that match, at once, on the sides that their virtual server's settings say."""
-    return schema.Reset(reset=await _act_on(host, selection, everything, host.box.reset_session))
+    return schema.Reset(reset=await _act_on(daemon, filters, everything, daemon.box.reset_session))
 
 
 async def _act_on(
-    host: Host, selection: Selection, everything: bool, act: Callable[[float, int], None]
+    daemon: DaemonInterface, filters: Filters, everything: bool, act: Callable[[float, int], None]
 ) -> int:
     """Do that to each of the sessions that match now; how many they were."""
-    if selection == Selection() and not everything:
-        raise Refused(422, "filter_required", "give a filter, or all=true for every session")
-    table, done, cursor = host.box.table, 0, 0
+    if filters == Filters() and not everything:
+        raise ApiError(422, "filter_required", "give a filter, or all=true for every session")
+    table, done, cursor = daemon.box.table, 0, 0
     end = len(table.key)  # what comes later was not meant
     while True:
-        slots, cursor = look(host.box, selection, cursor)
+        slots, cursor = look(daemon.box, filters, cursor)
         for slot in slots:
-            act(host.now(), slot)
+            act(daemon.now(), slot)
         done += len(slots)
-        host.settle()
+        daemon.settle()
         if not 0 < cursor < end:
             return done
         await asyncio.sleep(0)
@@ -122,19 +122,19 @@ async def _act_on(
 
 @router.get("/v1/explain")
 async def explain_flow(
-    host: TheHost, client: Annotated[str, Query(max_length=100)], vip: Text = None
+    daemon: TheDaemon, client: Annotated[str, Query(max_length=100)], vip: Text = None
 ) -> schema.Explanations:
     """What the box would do with a packet from this address, or address:port, now, and why."""
     who, where = _place("client", client), _place("vip", vip)
     if who is None or not who.single:
-        raise Refused(422, "invalid_request", f"client: {client!r} is a network; give one address")
-    box, cursor = host.box, 0
-    selection = Selection(client=who, vip=where, tombstones=True)
+        raise ApiError(422, "invalid_request", f"client: {client!r} is a network; give one address")
+    box, cursor = daemon.box, 0
+    filters = Filters(client=who, vip=where, tombstones=True)
     its: list[schema.Session] = []
     buried: list[schema.Tombstone] = []
     while True:
-        slots, cursor = look(box, selection, cursor)
-        now = host.now()
+        slots, cursor = look(box, filters, cursor)
+        now = daemon.now()
         for slot in slots:
             if box.table.expired(slot, now):
                 continue
@@ -143,5 +143,5 @@ async def explain_flow(
             else:
                 its.append(describe_session(box, now, slot))
         if not cursor or max(len(its), len(buried)) >= ROWS:
-            return explain(box, host.journal, now, who, where, its[:ROWS], buried[:ROWS])
+            return explain(box, daemon.event_log, now, who, where, its[:ROWS], buried[:ROWS])
         await asyncio.sleep(0)

@@ -8,7 +8,7 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import Any, Final
 
-from lb import schema
+from lb.api import schema
 from lb.core.box import Box
 from lb.core.events import Event, Probed, ResetReason, ServerChanged
 from lb.core.health import CHECKED
@@ -16,7 +16,7 @@ from lb.core.packet import TCP, UDP, split
 from lb.core.service import RealServer, VirtualServer
 from lb.core.session import SessionState
 from lb.core.session_resets import Outcome, SessionResets
-from lb.journal import Journal
+from lb.event_log import EventLog
 
 PROTOCOLS: Final[Mapping[int, schema.Protocol]] = {TCP: "tcp", UDP: "udp"}
 STATES: Final[Mapping[SessionState, schema.State]] = {
@@ -37,7 +37,7 @@ def endpoint(raw: bytes, port: int) -> str:
 
 
 def describe_event(event: Event, wall: Callable[[float], float]) -> dict[str, Any]:
-    """An event as the journal keeps it; `wall` turns box time into Unix seconds."""
+    """An event as the event log keeps it; `wall` turns box time into Unix seconds."""
     row: dict[str, Any] = {
         "time": schema.timestamp(wall(event.box_time)),
         "box_time": round(event.box_time, 3),
@@ -133,11 +133,11 @@ def resetting(server: RealServer, session_resets: SessionResets) -> int:
 
 
 def describe_server(
-    server: RealServer, session_resets: SessionResets, journal: Journal, now: float
+    server: RealServer, session_resets: SessionResets, event_log: EventLog, now: float
 ) -> schema.Server:
-    """A server with what the journal knows of its past."""
-    change = journal.latest(ServerChanged.kind, server.service.name, server.name)
-    check = journal.latest(Probed.kind, server.service.name, server.name)
+    """A server with what the event log knows of its past."""
+    change = event_log.latest(ServerChanged.kind, server.service.name, server.name)
+    check = event_log.latest(Probed.kind, server.service.name, server.name)
     return schema.Server(
         virtual_server=server.service.name,
         name=server.name,

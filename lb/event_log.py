@@ -1,6 +1,6 @@
 """What happened, for readers: the last events as JSON-ready dicts, numbered, and a way to wait for more.
 
-Writing never waits. A reader that falls behind by more than the journal keeps is told how many it missed.
+Writing never waits. A reader that falls behind by more than the event_log keeps is told how many it missed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MISSED: Final = "missed"
 _BATCH: Final = 256
 
 
-class Journal:
+class EventLog:
     """The newest `keep` events. They are numbered from 1 on, in their key `id`."""
 
     def __init__(self, keep: int) -> None:
@@ -64,7 +64,7 @@ class Journal:
         return found
 
     async def follow(self, serial: int) -> AsyncIterator[list[JsonEvent]]:
-        """The events after number `serial` in batches as `since` gives them, until the journal is closed."""
+        """The events after number `serial` in batches as `since` gives them, until the log is closed."""
         serial = self._resolve(serial)
         while True:
             batch = self.since(serial, _BATCH)

@@ -9,10 +9,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from lb import schema
+from lb.api import schema
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """A request that is not carried out."""
 
     def __init__(self, status: int, code: schema.ErrorCode, message: str) -> None:
@@ -23,7 +23,7 @@ class Refused(Exception):
 
 
 ANSWERED_HERE: Final[tuple[type[Exception], ...]] = (
-    Refused,
+    ApiError,
     RequestValidationError,
     HTTPException,
     Exception,
@@ -32,23 +32,23 @@ ANSWERED_HERE: Final[tuple[type[Exception], ...]] = (
 
 async def answer(request: Request, error: Exception) -> JSONResponse:
     """The response to a request that raised `error`."""
-    refused = _as_refused(request, error)
-    body = schema.Failure(error=schema.Problem(code=refused.code, message=refused.message))
-    return JSONResponse(body.model_dump(), refused.status)
+    failure = _as_api_error(request, error)
+    body = schema.Failure(error=schema.Problem(code=failure.code, message=failure.message))
+    return JSONResponse(body.model_dump(), failure.status)
 
 
-def _as_refused(request: Request, error: Exception) -> Refused:
+def _as_api_error(request: Request, error: Exception) -> ApiError:
     asked = f"{request.method} {request.url.path}"
     match error:
-        case Refused():
+        case ApiError():
             return error
         case RequestValidationError():
             problems = [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()]
-            return Refused(422, "invalid_request", "; ".join(problems))
+            return ApiError(422, "invalid_request", "; ".join(problems))
         case HTTPException(status_code=404):
-            return Refused(404, "not_found", f"{asked}: there is nothing here")
+            return ApiError(404, "not_found", f"{asked}: there is nothing here")
         case HTTPException(status_code=405):
-            return Refused(405, "method_not_allowed", f"{asked}: not with this method")
+            return ApiError(405, "method_not_allowed", f"{asked}: not with this method")
         case HTTPException():
-            return Refused(error.status_code, "invalid_request", f"{asked}: {error.detail}")
-    return Refused(500, "internal_error", f"{asked} failed; the daemon's log says why")
+            return ApiError(error.status_code, "invalid_request", f"{asked}: {error.detail}")
+    return ApiError(500, "internal_error", f"{asked} failed; the daemon's log says why")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from lb import schema
+from lb.api import schema
+from lb.api.filters import Place
+from lb.api.views import PROTOCOLS, describe_server, endpoint
 from lb.core.box import Box
 from lb.core.decision import Forward, Preview
 from lb.core.events import ResetReason
@@ -15,9 +17,7 @@ from lb.core.reset import datagram, segment
 from lb.core.service import VirtualServer
 from lb.core.session import NONE
 from lb.core.session_resets import Outcome
-from lb.describe import PROTOCOLS, describe_server, endpoint
-from lb.journal import Journal
-from lb.selection import Place
+from lb.event_log import EventLog
 
 ROWS: Final = 100
 """Sessions, and tombstones, looked at for one client."""
@@ -25,7 +25,7 @@ ROWS: Final = 100
 
 def explain(
     box: Box,
-    journal: Journal,
+    event_log: EventLog,
     now: float,
     client: Place,
     vip: Place | None,
@@ -42,7 +42,7 @@ def explain(
     found = [
         _explain(
             box,
-            journal,
+            event_log,
             now,
             client,
             service,
@@ -62,7 +62,7 @@ def explain(
 
 def _explain(
     box: Box,
-    journal: Journal,
+    event_log: EventLog,
     now: float,
     client: Place,
     service: VirtualServer,
@@ -70,7 +70,7 @@ def _explain(
     tombstones: list[schema.Tombstone],
 ) -> schema.Explanation:
     settings = service.settings
-    servers = [describe_server(server, box.session_resets, journal, now) for server in service.servers]
+    servers = [describe_server(server, box.session_resets, event_log, now) for server in service.servers]
     new = _preview(box, now, service, client, SYN)
     other = _preview(box, now, service, client, ACK)
     session = sessions[0] if sessions and client.port is not None else None

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 import httpx
 import uvicorn
 
-from lb.api import create_app, describe_event
+from lb.api.app import create_app
+from lb.api.errors import ApiError
+from lb.api.views import describe_event
 from lb.config import BoxConfig, parse
 from lb.core.box import Box
 from lb.core.health import Outcome, ProbeResult
@@ -24,10 +26,9 @@ from lb.core.reset import segment
 from lb.core.service import ServerSettings, ServiceSettings
 from lb.core.services import Probe
 from lb.core.session import SessionState
-from lb.journal import Journal
+from lb.event_log import EventLog
 from lb.lag import Heartbeat
 from lb.metrics import QueueStatistics
-from lb.refusal import Refused
 
 Result = TypeVar("Result")
 
@@ -67,7 +68,7 @@ def servers(vip: str) -> tuple[ServerSettings, ...]:
     return tuple(ServerSettings(f"rs{n}", packed(f"{network}{n}")) for n in (1, 2))
 
 
-class FakeHost:
+class FakeDaemon:
     """Its servers are up: each has passed its first check."""
 
     def __init__(self, *services: ServiceSettings, keep: int = 1000, session_limit: int = 100_000) -> None:
@@ -76,7 +77,7 @@ class FakeHost:
         self.speed = 1.0
         self.statistics = QueueStatistics()
         self.checks_not_made: Counter[str] = Counter()
-        self.journal = Journal(keep)
+        self.event_log = EventLog(keep)
         self.heartbeat = Heartbeat()
         self.box = Box(session_limit=session_limit)
         self.packets: list[bytes] = []
@@ -101,7 +102,7 @@ class FakeHost:
         self.settled += 1
         self.packets += self.box.take_packets()
         for event in self.box.take_events():
-            self.journal.append(describe_event(event, self.wall))
+            self.event_log.append(describe_event(event, self.wall))
         for probe in self.box.take_probes(self.time):
             server = self.box.services.servers[probe.server]
             self.probes[f"{server.service.name}/{server.name}"] = probe
@@ -111,7 +112,7 @@ class FakeHost:
 
     async def reconfigure(self, wanted: BoxConfig) -> None:
         if wanted.speed != self.speed:
-            raise Refused(422, "restart_needed", "speed: these change with a restart only")
+            raise ApiError(422, "restart_needed", "speed: these change with a restart only")
         self.configuration = wanted
 
     # What a test does
@@ -174,14 +175,14 @@ class FakeHost:
 
 
 @asynccontextmanager
-async def in_process(host: FakeHost) -> AsyncIterator[httpx.AsyncClient]:
+async def in_process(host: FakeDaemon) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the host's API on the same loop."""
     transport = httpx.ASGITransport(app=create_app(host), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://box") as http:
         yield http
 
 
-def call(host: FakeHost, method: str, path: str, **parameters: Any) -> httpx.Response:
+def call(host: FakeDaemon, method: str, path: str, **parameters: Any) -> httpx.Response:
     """One request."""
 
     async def run() -> httpx.Response:
@@ -191,7 +192,7 @@ def call(host: FakeHost, method: str, path: str, **parameters: Any) -> httpx.Res
     return asyncio.run(run())
 
 
-def put(host: FakeHost, path: str, document: Any) -> httpx.Response:
+def put(host: FakeDaemon, path: str, document: Any) -> httpx.Response:
     """A PUT of a JSON document."""
 
     async def run() -> httpx.Response:
@@ -201,7 +202,7 @@ def put(host: FakeHost, path: str, document: Any) -> httpx.Response:
     return asyncio.run(run())
 
 
-def get(host: FakeHost, path: str, **parameters: Any) -> Any:
+def get(host: FakeDaemon, path: str, **parameters: Any) -> Any:
     """The JSON of a GET that succeeds."""
     response = call(host, "GET", path, **parameters)
     assert response.status_code == 200, response.text
@@ -211,7 +212,7 @@ def get(host: FakeHost, path: str, **parameters: Any) -> Any:
 class Served:
     """A host whose API is served on a Unix socket, by a loop of its own in another thread."""
 
-    def __init__(self, host: FakeHost, path: Path, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, host: FakeDaemon, path: Path, loop: asyncio.AbstractEventLoop) -> None:
         self.host = host
         self.path = path
         self._loop = loop
@@ -226,7 +227,7 @@ class Served:
 
 
 @contextmanager
-def serve(host: FakeHost, path: Path) -> Iterator[Served]:
+def serve(host: FakeDaemon, path: Path) -> Iterator[Served]:
     """Serve the host's API on `path`, as the daemon does."""
     config = uvicorn.Config(
         create_app(host), http="h11", ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1
@@ -248,7 +249,7 @@ def serve(host: FakeHost, path: Path) -> Iterator[Served]:
         try:
             yield served
         finally:
-            served.do(host.journal.close)
+            served.do(host.event_log.close)
             server.should_exit = True
             thread.join(10)
             assert not thread.is_alive()

@@ -7,20 +7,20 @@ from typing import Annotated, Protocol
 
 from fastapi import Depends, Query, Request
 
+from lb.api.errors import ApiError
 from lb.config import BoxConfig
 from lb.core.box import Box
 from lb.core.service import RealServer
-from lb.journal import Journal
+from lb.event_log import EventLog
 from lb.lag import Heartbeat
 from lb.metrics import QueueStatistics
-from lb.refusal import Refused
 
 
-class Host(Protocol):
+class DaemonInterface(Protocol):
     """What the API needs of the daemon."""
 
     box: Box
-    journal: Journal
+    event_log: EventLog
     heartbeat: Heartbeat
     name: str
     speed: float
@@ -43,17 +43,17 @@ class Host(Protocol):
     def queue(self) -> QueueStatistics: ...
 
     async def reconfigure(self, wanted: BoxConfig) -> None:
-        """Take a configuration as a reload takes the file's; raises Refused with nothing changed."""
+        """Take a configuration as a reload takes the file's; raises ApiError with nothing changed."""
         ...
 
 
 # Async, or FastAPI would run it in a thread.
-async def _from_app(request: Request) -> Host:
-    host: Host = request.app.state.host
-    return host
+async def _from_app(request: Request) -> DaemonInterface:
+    daemon: DaemonInterface = request.app.state.daemon
+    return daemon
 
 
-TheHost = Annotated[Host, Depends(_from_app)]
+TheDaemon = Annotated[DaemonInterface, Depends(_from_app)]
 Text = Annotated[str | None, Query(min_length=1, max_length=100)]
 
 
@@ -63,9 +63,9 @@ def find_servers(box: Box, name: str | None, virtual_server: str | None) -> list
     if virtual_server is not None:
         services = [service for service in services if service.name == virtual_server]
         if not services:
-            raise Refused(404, "unknown_virtual_server", f"no virtual server is named {virtual_server!r}")
+            raise ApiError(404, "unknown_virtual_server", f"no virtual server is named {virtual_server!r}")
     found = [server for service in services for server in service.servers if name in (None, server.name)]
     if not found:
         where = f" in virtual server {virtual_server!r}" if virtual_server is not None else ""
-        raise Refused(404, "unknown_server", f"no real server is named {name!r}{where}")
+        raise ApiError(404, "unknown_server", f"no real server is named {name!r}{where}")
     return found

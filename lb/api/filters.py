@@ -69,7 +69,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class Filters:
     """Sessions of any of these servers, and of this client, to this VIP, in this state; None is any.
 
     `tombstones`: those too that were reset and are remembered.
@@ -82,12 +82,12 @@ class Selection:
     tombstones: bool = False
 
 
-def look(box: Box, selection: Selection, cursor: int) -> tuple[list[int], int]:
+def look(box: Box, filters: Filters, cursor: int) -> tuple[list[int], int]:
     """Slots of the sessions meant among the SLICE slots from `cursor` on, and the next cursor (0 at the end).
 
     One client address and port is looked up rather than looked for.
     """
-    table, client = box.table, selection.client
+    table, client = box.table, filters.client
     if client and client.single and client.port:
         places = (service.settings for service in box.services.by_name.values())
         found = (
@@ -95,27 +95,27 @@ def look(box: Box, selection: Selection, cursor: int) -> tuple[list[int], int]:
             for place in places
             if len(place.vip) == client.size
         )
-        return [slot for slot in found if _meant(box, selection, slot)], 0
+        return [slot for slot in found if _meant(box, filters, slot)], 0
     start = max(cursor, 1)
     stop = min(start + SLICE, len(table.key))
-    slots = [slot for slot in range(start, stop) if _meant(box, selection, slot)]
+    slots = [slot for slot in range(start, stop) if _meant(box, filters, slot)]
     return slots, stop if stop < len(table.key) else 0
 
 
-def _meant(box: Box, selection: Selection, slot: int) -> bool:
+def _meant(box: Box, filters: Filters, slot: int) -> bool:
     table = box.table
     server = table.server[slot]
     if not server:  # a free slot
         return False
-    if not selection.tombstones and table.is_tombstone(slot):
+    if not filters.tombstones and table.is_tombstone(slot):
         return False
-    if selection.servers is not None and server not in selection.servers:
+    if filters.servers is not None and server not in filters.servers:
         return False
-    if selection.state is not None and table.state[slot] != selection.state:
+    if filters.state is not None and table.state[slot] != filters.state:
         return False
-    if selection.client is None and selection.vip is None:
+    if filters.client is None and filters.vip is None:
         return True
     client, client_port, vip, port = split(table.key[slot])
-    return (selection.client is None or selection.client.covers(client, client_port)) and (
-        selection.vip is None or selection.vip.covers(vip, port)
+    return (filters.client is None or filters.client.covers(client, client_port)) and (
+        filters.vip is None or filters.vip.covers(vip, port)
     )
