@@ -17,7 +17,6 @@ import sys
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +24,20 @@ import structlog
 import uvicorn
 
 from lb import config as configuration
-from lb import log
+from lb import log, translation
 from lb.api.app import create_app
 from lb.api.errors import ApiError
 from lb.api.views import describe_event
 from lb.clock import Clock
 from lb.config import BoxConfig, ConfigError
-from lb.core import packet, service
 from lb.core.box import Box
 from lb.core.events import ServerChanged
 from lb.core.health import ProbeResult
 from lb.core.rewrite import Rewriter
-from lb.core.service import RealServer
 from lb.core.services import Probe
 from lb.event_log import EventLog
 from lb.lag import Heartbeat
-from lb.linux import datapath, lock, netfilter, preflight, probe, rules
+from lb.linux import datapath, lock, netfilter, preflight, probe
 from lb.linux.inject import Injector
 from lb.linux.queue import COPY_ALL, COPY_HEADERS, PacketQueue, QueueTaken
 from lb.metrics import QueueStatistics
@@ -130,7 +127,7 @@ class Daemon:
             else:
                 self._drain = datapath.userspace(self.box, self.now, self._queue, self._rewriters)
             self._configure()
-            self._rules = self._render()
+            self._rules = translation.ruleset(self.configuration, self.box.services)
             netfilter.install(self._rules)
             held.callback(netfilter.remove, self.name)
             self._loop.add_reader(self._queue.fileno(), self._on_packets)
@@ -230,7 +227,7 @@ class Daemon:
             before = self.configuration
             self.configuration = config.model_copy(update={key: getattr(before, key) for key in _FIXED})
             self._configure()
-            new = self._render()
+            new = translation.ruleset(self.configuration, self.box.services)
             self._rules_are_new = False
             try:
                 await asyncio.to_thread(netfilter.update, self._rules, new)
@@ -287,9 +284,9 @@ class Daemon:
                 )
         for check in box.take_probes(self.now()):
             self._reading_on.end(check.server)
-            task = self._loop.create_task(
-                self._check(check, self._request(box.services.servers[check.server]))
-            )
+            server = box.services.servers[check.server]
+            request = translation.check_request(self.configuration, server, self._clock.real)
+            task = self._loop.create_task(self._check(check, request))
             self._probing.add(task)
             task.add_done_callback(self._probing.discard)
 
@@ -335,46 +332,12 @@ class Daemon:
     # From the configuration
 
     def _configure(self) -> None:
-        self.box.configure(self.now(), [_settings(virtual) for virtual in self.configuration.virtual_server])
+        virtual_servers = self.configuration.virtual_server
+        self.box.configure(self.now(), [translation.service_settings(virtual) for virtual in virtual_servers])
         self._rewriters.clear()
         for server in self.box.services.servers.values():
             settings = server.service.settings
             self._rewriters[server.id] = Rewriter(settings.vip, server.settings.address, settings.dscp)
-
-    def _render(self) -> rules.Ruleset:
-        return rules.render(
-            self.name,
-            self.configuration.queue.number,
-            [
-                rules.Service(
-                    virtual.address,
-                    virtual.port,
-                    virtual.protocol,
-                    virtual.dscp,
-                    tuple(
-                        rules.Target(rules.MARK_BASE | server.id, ip_address(server.settings.address))
-                        for server in self.box.services.by_name[virtual.name].servers
-                    ),
-                )
-                for virtual in self.configuration.virtual_server
-            ],
-            self.configuration.rewrite,
-        )
-
-    def _request(self, server: RealServer) -> probe.Request:
-        virtual = next(one for one in self.configuration.virtual_server if one.name == server.service.name)
-        check = virtual.health_check
-        direct = check.path == "direct"
-        return probe.Request(
-            kind=check.kind,
-            address=ip_address(server.settings.address) if direct else virtual.address,
-            port=virtual.port,
-            mark=None if direct else rules.MARK_BASE | server.id,
-            url=check.url,
-            expect=check.expect,
-            host=check.host or probe.authority(virtual.address, virtual.port),
-            timeout_s=self._clock.real(check.timeout_s),
-        )
 
 
 def _raise_descriptor_limit() -> None:
@@ -388,39 +351,6 @@ class _ApiServer(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """The daemon handles signals itself."""
         yield
-
-
-def _settings(virtual: configuration.VirtualServer) -> service.ServiceSettings:
-    """A virtual server of the configuration in the core's terms."""
-    check, reset = virtual.health_check, virtual.reset_on_port_fail
-    return service.ServiceSettings(
-        name=virtual.name,
-        vip=virtual.address.packed,
-        port=virtual.port,
-        dscp=virtual.dscp,
-        servers=tuple(
-            service.ServerSettings(server.name, server.address.packed, server.weight)
-            for server in virtual.real_server
-        ),
-        protocol=packet.TCP if virtual.protocol == "tcp" else packet.UDP,
-        scheduler=virtual.scheduler,
-        aging_s=virtual.aging_s,
-        syn_timeout_s=virtual.syn_timeout_s,
-        on_port_reuse=service.PortReuse(virtual.on_port_reuse),
-        on_no_entry=service.Policy(virtual.on_no_entry),
-        on_no_server=service.Policy(virtual.on_no_server),
-        on_table_full=service.Policy(virtual.on_table_full),
-        reset_on_aging=virtual.reset_on_aging,
-        drain_timeout_s=virtual.drain_timeout_s,
-        check=service.CheckSettings(check.interval_s, check.retries, check.on_bad_status == "immediate"),
-        reset=service.ResetSettings(
-            on_port_fail=reset.enabled,
-            client=reset.sides in ("client", "both"),
-            server=reset.sides in ("server", "both"),
-            precise=reset.mode == "precise",
-            pace=reset.pace,
-        ),
-    )
 
 
 @contextmanager
