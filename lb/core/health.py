@@ -4,10 +4,13 @@ A server that is enabled is checked once per interval. In ACTIVE and SUSPECT it 
 The first miss makes it SUSPECT and restores its retries; each further miss uses one, and the miss that leaves
 none makes it FAILED. One success makes it ACTIVE again, from anywhere. DISABLED and SHUTDOWN are the
 administrator's: such a server is not checked and gets no new flows; its sessions stay.
+
+`python -m lb.core.health` draws the table, as docs/architecture.md has it.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from enum import Enum
 
@@ -55,6 +58,7 @@ class ProbeResult:
     """The HTTP status, if there was one."""
 
 
+INITIAL = ServerState.ENABLED
 BOUND = frozenset({ServerState.ACTIVE, ServerState.SUSPECT})
 CHECKED = frozenset(ServerState) - {ServerState.DISABLED, ServerState.SHUTDOWN}
 
@@ -73,6 +77,17 @@ TRANSITIONS: dict[ServerState, dict[Signal, ServerState]] = {
 """What is not in the table changes nothing."""
 
 
+def diagram() -> str:
+    """The table as a Mermaid state diagram in Markdown."""
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {INITIAL.value}"]
+    for state, following in TRANSITIONS.items():
+        for target in dict.fromkeys(following.values()):
+            signals = " or ".join(signal.value for signal, to in following.items() if to is target)
+            lines.append(f"    {state.value} --> {target.value}: {signals}")
+    bound = ", ".join(state.value for state in ServerState if state in BOUND)
+    return "\n".join([*lines, "```", "", f"A server gets new flows in {bound}.", ""])
+
+
 class Health:
     """One server's health. It has no clock: whoever owns it says when a check was made."""
 
@@ -80,7 +95,7 @@ class Health:
 
     def __init__(self, retries: int, *, fail_on_bad_status: bool) -> None:
         """`fail_on_bad_status`: a bad status fails the server at once, whatever retries are left."""
-        self.state = ServerState.ENABLED
+        self.state = INITIAL
         self.retries_left = self._retries = retries
         self._fail_on_bad_status = fail_on_bad_status
 
@@ -108,3 +123,7 @@ class Health:
         out_of_retries = self.retries_left <= 0
         at_once = self._fail_on_bad_status and outcome is Outcome.BAD_STATUS
         return self.signal(Signal.LAST_MISS if out_of_retries or at_once else Signal.MISS)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(diagram())

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lb.core.health import BOUND, CHECKED, TRANSITIONS, Health, Outcome, ServerState, Signal
+from lb.core import health as module
+from lb.core.health import BOUND, CHECKED, TRANSITIONS, Health, Outcome, ServerState, Signal, diagram
 
+ARCHITECTURE = Path(__file__).parents[3] / "docs" / "architecture.md"
 OUTCOMES = {"1": Outcome.SUCCESS, "0": Outcome.MISS, "4": Outcome.BAD_STATUS}
 
 
@@ -157,3 +162,30 @@ def test_fewer_retries_count_from_the_next_miss_on() -> None:
     states_then.append(health.state)
 
     assert states_then == [ServerState.SUSPECT, ServerState.FAILED]
+
+
+# The diagram
+
+
+def test_diagram_in_the_documentation_is_the_table_that_the_code_has() -> None:
+    begin, end = "<!-- begin: python -m lb.core.health -->\n", "<!-- end -->"
+    drawn = ARCHITECTURE.read_text().split(begin)[1].split(end)[0]
+
+    assert drawn == diagram(), "put the output of python -m lb.core.health between the markers"
+
+
+def test_diagram_has_an_arrow_for_every_transition_and_names_its_signal() -> None:
+    arrows = dict(line.strip().split(": ") for line in diagram().splitlines() if ": " in line)
+    drawn = {(arrow, signal) for arrow, signals in arrows.items() for signal in signals.split(" or ")}
+
+    assert drawn == {
+        (f"{state.value} --> {target.value}", signal.value)
+        for state, following in TRANSITIONS.items()
+        for signal, target in following.items()
+    }
+
+
+def test_running_the_module_prints_the_diagram(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(module.__file__), run_name="__main__")
+
+    assert capsys.readouterr().out == diagram()
