@@ -11,19 +11,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from lb.exit_codes import BAD_CONFIG, FAILED, INTERRUPTED, NOT_PERMITTED, UNREACHABLE
+from lb.run_directory import RUN_DIRECTORY
+
 # What is slow to import is imported where it is used: --help and completion answer at once.
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from lb.client import BoxClient
 
-FAILED: Final = 1
-BAD_CONFIG: Final = 3
-UNREACHABLE: Final = 4
-NOT_PERMITTED: Final = 5
-INTERRUPTED: Final = 130
-
-SOCKETS: Final = Path("/run/l4box")
 DEFAULT_LIMIT: Final = 10_000
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -60,7 +56,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--socket", type=click.Path(path_type=Path), help="Socket of the box to talk to.")
-@click.option("--name", help=f"Name of the box to talk to; its socket is {SOCKETS}/NAME.sock.")
+@click.option("--name", help=f"Name of the box to talk to; its socket is {RUN_DIRECTORY}/NAME.sock.")
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version)
 @click.pass_context
 def cli(ctx: click.Context, socket: Path | None, name: str | None) -> None:
@@ -72,15 +68,15 @@ def cli(ctx: click.Context, socket: Path | None, name: str | None) -> None:
     """
     if socket and name:
         raise click.UsageError("--socket and --name exclude each other")
-    ctx.obj = socket or (SOCKETS / f"{name}.sock" if name else None)
+    ctx.obj = socket or (RUN_DIRECTORY / f"{name}.sock" if name else None)
 
 
 def default_socket() -> Path:
     """$L4BOX_SOCKET; else the box named l4box; else the one box that is there."""
     if given := os.environ.get("L4BOX_SOCKET"):
         return Path(given)
-    usual = SOCKETS / "l4box.sock"
-    found = sorted(SOCKETS.glob("*.sock"))
+    usual = RUN_DIRECTORY / "l4box.sock"
+    found = sorted(RUN_DIRECTORY.glob("*.sock"))
     if usual in found or not found:
         return usual
     if len(found) > 1:
@@ -231,7 +227,7 @@ def _complete_server(ctx: click.Context, _: click.Parameter, incomplete: str) ->
     from lb.client import BoxClient, BoxError
 
     given = ctx.find_root().params
-    path = given.get("socket") or (SOCKETS / f"{given['name']}.sock" if given.get("name") else None)
+    path = given.get("socket") or (RUN_DIRECTORY / f"{given['name']}.sock" if given.get("name") else None)
     try:
         with BoxClient(path or default_socket(), timeout_s=1.0) as box:
             names = {row["name"] for row in box.servers()}

@@ -36,16 +36,13 @@ from lb.core.health import ProbeResult
 from lb.core.rewrite import Rewriter
 from lb.core.services import Probe
 from lb.event_log import EventLog
+from lb.exit_codes import BAD_CONFIG, FAILED, NOT_PERMITTED, OK
 from lb.lag import Heartbeat
 from lb.linux import datapath, lock, netfilter, preflight, probe
 from lb.linux.inject import Injector
 from lb.linux.queue import COPY_ALL, COPY_HEADERS, PacketQueue, QueueTaken
 from lb.metrics import QueueStatistics
-
-OK = 0
-FAILED = 1
-BAD_CONFIG = 3
-MISSING = 5
+from lb.run_directory import RUN_DIRECTORY
 
 _FIXED = ("name", "speed", "rewrite", "queue", "sessions", "events", "log")
 """Keys that a reload leaves as they were."""
@@ -70,7 +67,7 @@ def run(path: Path) -> int:
         return BAD_CONFIG
     except preflight.Missing as error:
         sys.stderr.write(f"{error}\n")
-        return MISSING
+        return NOT_PERMITTED
     except (lock.AlreadyRunning, QueueTaken, netfilter.RulesError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return FAILED
@@ -132,7 +129,7 @@ class Daemon:
             held.callback(netfilter.remove, self.name)
             self._loop.add_reader(self._queue.fileno(), self._on_packets)
             held.callback(self._loop.remove_reader, self._queue.fileno())
-            api_socket = held.enter_context(_listen(lock.RUN_DIRECTORY / f"{self.name}.sock"))
+            api_socket = held.enter_context(_listen(RUN_DIRECTORY / f"{self.name}.sock"))
             # The session table's columns are few and long-lived: nothing for the collector to look at again.
             gc.freeze()
             self.heartbeat.start(self._loop)

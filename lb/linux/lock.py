@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-RUN_DIRECTORY = Path("/run/l4box")
+from lb.run_directory import RUN_DIRECTORY
 
 
 class AlreadyRunning(Exception):

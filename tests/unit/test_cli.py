@@ -278,7 +278,7 @@ def test_the_socket_can_be_named_in_the_environment(served: Served) -> None:
 def test_without_a_name_the_box_is_the_usual_one_or_the_only_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SOCKETS", tmp_path)
+    monkeypatch.setattr(module, "RUN_DIRECTORY", tmp_path)
     monkeypatch.delenv("L4BOX_SOCKET", raising=False)
     assert module.default_socket() == tmp_path / "l4box.sock"
     (tmp_path / "lab.sock").touch()
@@ -292,7 +292,7 @@ def test_without_a_name_the_box_is_the_usual_one_or_the_only_one(
 
 
 def test_a_name_is_the_name_of_a_socket(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SOCKETS", served.path.parent)
+    monkeypatch.setattr(module, "RUN_DIRECTORY", served.path.parent)
     assert run("--name", "l4box", "show", "servers").exit_code == 0
     assert run("--name", "other", "show", "servers").exit_code == 4
     assert run("--name", "l4box", "--socket", "x", "show", "servers").exit_code == 2
