@@ -215,15 +215,13 @@ def l4box(l4lab: L4Lab) -> BoxClient:
 def keepalive_clients(l4lab: L4Lab) -> Iterator[Callable[[str], Fleet]]:
     """Starts clients that keep their connections; they are ended with the test."""
     from netns.clients.kinds import parse_clients
-    from netns.play.run import Run
+    from netns.play.run import begin
 
     with ExitStack() as held:
 
         def start(clients: str) -> Fleet:
             wanted = parse_clients(clients)
-            run = Run(l4lab.lab, {}, clients=wanted, say=print, seed=0, captures={})
-            held.callback(run.finish)
-            run.begin()
+            run = held.enter_context(begin(l4lab.lab, {}, clients=wanted, say=print, seed=0, captures={}))
             run.start_clients()
             return Fleet(run)
 

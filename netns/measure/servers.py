@@ -26,7 +26,7 @@ from netns.namespaces.lab import NamespaceLab
 from netns.observe.servers import ServerWatch
 from netns.plan import speeds
 from netns.plan.config import LabConfig
-from netns.play.run import GaveUp, Run
+from netns.play.run import GaveUp, Run, begin
 from netns.record.recording import Change, Fact
 from netns.web import StopSignal
 
@@ -124,10 +124,8 @@ def measure_in(
             node.name: lab.capture([node.name], directory / f"{node.name}.pcapng", expression="tcp")
             for node in lab.plan.servers
         }
-        run = Run(lab, {}, clients=(), say=say, seed=0, captures=captures)
+        run = held.enter_context(begin(lab, {}, clients=(), say=say, seed=0, captures=captures))
         stops = [_Stop(lab, run, server, how, patience_s) for server in captures]
-        held.callback(run.finish)
-        run.begin()
         watch = ServerWatch(lab, run.clock.monotonic)
         held.callback(watch.stop)
         watch.start()

@@ -21,7 +21,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,7 +35,7 @@ from netns.lab import state
 from netns.lab.interface import Say
 from netns.plan import speeds
 from netns.plan.config import LabConfig
-from netns.play.run import GaveUp, Run
+from netns.play.run import GaveUp, Run, begin
 from netns.record.recording import Recording
 
 FOLDER = Path(__file__).parents[1] / "scenarios"
@@ -141,21 +141,12 @@ def play(
         say(f"{scenario.name}: {scenario.title} (seed {seed})")
         say(speeds.in_words(speed))
         lab = held.enter_context(labs.own(config, on=on, say=say))
-        run = Run(
-            lab,
-            settings,
-            clients=wanted,
-            say=say,
-            seed=seed,
-            captures=lab.captures(directory, scenario.capture, router=report is not None),
-        )
-        try:
-            run.begin()
+        captures = lab.captures(directory, scenario.capture, router=report is not None)
+        with (
+            begin(lab, settings, clients=wanted, say=say, seed=seed, captures=captures) as run,
+            suppress(GaveUp),  # the expectation that failed says why
+        ):
             scenario.play(run)
-        except GaveUp:
-            pass  # the expectation that failed says why
-        finally:
-            run.finish()
         return run.recording(
             name=scenario.name,
             title=scenario.title,

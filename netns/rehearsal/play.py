@@ -28,7 +28,7 @@ from netns.lab import program
 from netns.lab.interface import Lab, Recorder, Say
 from netns.observe import kernels
 from netns.observe.servers import ServerWatch
-from netns.play.run import GaveUp, Run
+from netns.play.run import GaveUp, Run, begin
 from netns.record.recording import Deploy, Expectation, Outcome, Wait
 from netns.record.segments import Captures
 from netns.rehearsal.commands import Actions, outside_s
@@ -68,13 +68,10 @@ def rehearse(
         if ours:
             held.enter_context(adopting(lab))
         captures = lab.captures(directory, "tcp or icmp", router=report is not None)
-        run = Run(lab, {}, clients=order.clients, say=say, seed=order.seed, captures=captures)
-        playing = _Playing(lab, order, run, say, progress)
-        try:
+        with begin(lab, {}, clients=order.clients, say=say, seed=order.seed, captures=captures) as run:
+            playing = _Playing(lab, order, run, say, progress)
             playing.play()
             playing.end()
-        finally:
-            run.finish()
         say("reading the captures")
         kept = _keep(captures, report, say) if report is not None else False
         return playing.result(captures=kept)
@@ -103,7 +100,6 @@ class _Playing:
         self._shown = 0.0
 
     def play(self) -> None:
-        self._run.begin()
         self._box = self._lab.running("box")[:1]
         self._loop_before = self._lab.box.stats().get("loop_lag", {})
         self._cpu_before = kernels.cpu_waited_s()

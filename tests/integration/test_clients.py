@@ -14,7 +14,7 @@ import pytest
 from netns.clients.kinds import KINDS, Wanted
 from netns.linux import namespace
 from netns.observe import kernels
-from netns.play.run import Run
+from netns.play.run import begin
 from netns.record import segments
 from netns.record.recording import Outcome
 from tests.integration.conftest import MakeLab
@@ -96,18 +96,16 @@ def test_a_fleet_of_all_kinds_logs_what_servers_and_captures_have(make_lab: Make
     kinds = [KINDS[name] for name in (*KINDS_MEASURED, "curl-new")]
     captures = {"client": lab.capture(["client"], tmp_path / "client.pcapng", expression="tcp")}
     wanted = [Wanted(kind, 2) for kind in kinds]
-    run = Run(lab, {}, clients=wanted, say=print, seed=0, captures=captures)
-    run.begin()
-    run.start_clients()
-    run.wait_until(
-        "each client has made five requests",
-        lambda: (
-            len(counted := Counter(one.client for one in run.requests)) == 2 * len(kinds)
-            and min(counted.values()) >= 5
-        ),
-        600,
-    )
-    run.finish()
+    with begin(lab, {}, clients=wanted, say=print, seed=0, captures=captures) as run:
+        run.start_clients()
+        run.wait_until(
+            "each client has made five requests",
+            lambda: (
+                len(counted := Counter(one.client for one in run.requests)) == 2 * len(kinds)
+                and min(counted.values()) >= 5
+            ),
+            600,
+        )
     assert [one for one in run.requests if one.outcome is not Outcome.OK] == []
 
     sent = {

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
+from contextlib import AbstractContextManager, ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
 
+from lb.client import BoxError
 from lb.config import parse
 from netns.cli.scenario import scenario as command
 from netns.errors import LabError
+from netns.lab.interface import Recorder
 from netns.namespaces.lab import NamespaceLab
 from netns.observe.box import Watch
 from netns.plan.config import LabConfig
 from netns.plan.topology import plan
 from netns.play import run as run_module
 from netns.play.clock import RunClock
-from netns.play.run import GaveUp, Run
+from netns.play.run import Beginning, GaveUp, Run, begin
 from netns.play.scenario import Scenario, discover, load, play
 
 SPEED = 100.0
@@ -65,11 +70,18 @@ class FakeWatch:
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
+        self.failed = False
 
     def check(self) -> None:
         pass
 
     def catch_up(self, _: int) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
         pass
 
     def saw(self, at: float, **event: object) -> None:
@@ -92,10 +104,8 @@ def run(said: list[str], watch: FakeWatch, monkeypatch: pytest.MonkeyPatch) -> R
     """A run in a lab that is not there, at speed 100: one box second is 10 ms."""
     monkeypatch.setattr(run_module, "GRACE_S", 0.0)
     lab = cast(NamespaceLab, FakeLab())
-    run = Run(lab, {}, clients=[], say=said.append, seed=7, captures={})
-    run.clock = RunClock.start(lab)
-    run._watch = cast(Watch, watch)
-    return run
+    beginning = Beginning(datetime.now(UTC), {}, RunClock.start(lab), {}, cast(Watch, watch))
+    return Run(lab, {}, beginning, clients=[], say=said.append, seed=7, captures={}, held=ExitStack())
 
 
 def small(folder: Path, name: str = "nothing_at_all.py", text: str = SMALL) -> Path:
@@ -227,6 +237,32 @@ def test_random_phase_is_the_seeds_and_is_counted_from_a_health_check(run: Run, 
     assert run.now() - began >= wait_s
     assert f"… {wait_s:.1f} box s to be {phase_s:.1f} box s after a health check of rs2" in said[-1]
     assert run.figures == {"seed": 7, "phase after a health check, box s": round(phase_s, 1)}
+
+
+# Ending
+
+
+def test_captures_end_although_the_box_does_not_say_what_its_last_event_was(
+    watch: FakeWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, over = cast(NamespaceLab, FakeLab()), threading.Event()
+    beginning = Beginning(datetime.now(UTC), {}, RunClock.start(lab), {}, cast(Watch, watch))
+    monkeypatch.setattr(Beginning, "now", lambda _: beginning)
+
+    def has_ended() -> dict[str, Any]:
+        raise BoxError("no such socket")
+
+    class Capture(AbstractContextManager["Capture"]):
+        def __exit__(self, *_: object) -> None:
+            over.set()
+
+    captures = {"client": cast(Recorder, Capture())}
+    with (
+        pytest.raises(BoxError),
+        begin(lab, {}, clients=[], say=lambda _: None, seed=7, captures=captures),
+    ):
+        monkeypatch.setattr(lab.box, "stats", has_ended)
+    assert over.is_set()
 
 
 # Judging
