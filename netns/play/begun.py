@@ -6,11 +6,18 @@ run.py.
 
 from __future__ import annotations
 
+import platform
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from netns.analysis.wording import seconds, unit
-from netns.lab.interface import Lab, Say
+from netns.lab.interface import Lab, Recorder, Say
+from netns.observe import kernels
+from netns.observe.box import Watch
+from netns.plan.topology import Role
 from netns.play.clock import RunClock
 from netns.record.recording import Expectation, Step
 
@@ -18,18 +25,58 @@ Span = tuple[float, float]
 """When an act began and ended, in the run's time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a run has to go by as it begins."""
+
+    lab: Lab
+    settings: Mapping[str, Any]
+    say: Say
+    captures: Mapping[str, Recorder]
+    """By node."""
+    at: datetime
+    """UTC."""
+    versions: Mapping[str, str]
+    """Of what takes part, by name."""
+    clock: RunClock
+    counted: Mapping[str, Counter[str]]
+    """What the kernels had counted by then, by node; the router's does not matter."""
+    watch: Watch
+
+    @classmethod
+    def now(
+        cls, lab: Lab, settings: Mapping[str, Any], say: Say, captures: Mapping[str, Recorder]
+    ) -> Beginning:
+        """The captures run; the watch does not, yet."""
+        at = datetime.now(UTC)
+        versions = {
+            "l4box": lab.box.stats()["version"],
+            "Linux": platform.release(),
+            "Python": platform.python_version(),
+            **lab.versions,
+        }
+        clock = RunClock.start(lab)
+        counted = {
+            node.name: kernels.counters(lab, node.name)
+            for node in lab.plan.nodes
+            if node.role is not Role.ROUTER
+        }
+        watch = Watch(lab, clock.monotonic, since=lab.box.stats()["last_event"])
+        return cls(lab, settings, say, captures, at, versions, clock, counted, watch)
+
+
 class Begun:
     """The lab of a run, its clock and its notes; times are box seconds since the run began."""
 
-    def __init__(self, lab: Lab, settings: Mapping[str, Any], clock: RunClock, say: Say) -> None:
-        self.lab = lab
-        self.settings = settings
-        self.clock = clock
+    def __init__(self, beginning: Beginning) -> None:
+        self.lab = beginning.lab
+        self.settings = beginning.settings
+        self.clock = beginning.clock
         self.steps: list[Step] = []
         self.expectations: list[Expectation] = []
         self.figures: dict[str, Any] = {}
         """Whatever else was measured, by name."""
-        self._say = say
+        self._say = beginning.say
 
     def now(self) -> float:
         return self.clock.now()

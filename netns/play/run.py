@@ -6,31 +6,22 @@ deadline, and `watch_for_s` lets box time pass where letting it pass is the step
 
 from __future__ import annotations
 
-import platform
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
-from netns.clients.group import Clients, start_clients
-from netns.clients.kinds import KINDS, Wanted
-from netns.clients.log import Ended, Volume
-from netns.clients.order import MAX_TIME_S, POST_EVERY, RATE, Order
-from netns.errors import LabError
+from netns.clients.group import Clients
+from netns.clients.kinds import Wanted
 from netns.lab.interface import Lab, Recorder, Say
-from netns.observe import kernels
-from netns.observe.box import Watch
 from netns.plan.topology import Role
 from netns.play.acts import Acts
-from netns.play.clock import RunClock
+from netns.play.begun import Beginning
+from netns.play.clients import ClientsAtWork
 from netns.play.expect import Expect
 from netns.record.recording import (
     Change,
-    ClientGroup,
     Outcome,
     Recording,
     Request,
@@ -46,39 +37,6 @@ GRACE_S = 5.0
 
 class GaveUp(Exception):
     """What was waited for did not come; the expectation that says so is recorded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """What is fixed as a run begins."""
-
-    at: datetime
-    """UTC."""
-    versions: Mapping[str, str]
-    """Of what takes part, by name."""
-    clock: RunClock
-    counted: Mapping[str, Counter[str]]
-    """The kernels' counters, by node; the router's do not matter."""
-    watch: Watch
-    """Not yet started."""
-
-    @classmethod
-    def now(cls, lab: Lab) -> Self:
-        at = datetime.now(UTC)
-        versions = {
-            "l4box": lab.box.stats()["version"],
-            "Linux": platform.release(),
-            "Python": platform.python_version(),
-            **lab.versions,
-        }
-        clock = RunClock.start(lab)
-        counted = {
-            node.name: kernels.counters(lab, node.name)
-            for node in lab.plan.nodes
-            if node.role is not Role.ROUTER
-        }
-        watch = Watch(lab, clock.monotonic, since=lab.box.stats()["last_event"])
-        return cls(at, versions, clock, counted, watch)
 
 
 @contextmanager
@@ -98,51 +56,31 @@ def begin(
     with ExitStack() as held:
         for capture in captures.values():
             held.enter_context(capture)
-        beginning = Beginning.now(lab)
+        beginning = Beginning.now(lab, settings, say, captures)
         held.callback(beginning.watch.stop)
         beginning.watch.start()
-        run = Run(lab, settings, beginning, clients=clients, say=say, seed=seed, captures=captures, held=held)
+        run = Run(beginning, clients=clients, seed=seed, held=held)
         try:
             yield run
         finally:
             run.finish()
 
 
-class Run(Acts, Expect):
-    """A run that has begun: its clients, what is waited for, and all that is recorded."""
+class Run(Acts, Expect, ClientsAtWork):
+    """A run that has begun: all that it can do and wait for, and all that is recorded of it."""
 
     def __init__(
-        self,
-        lab: Lab,
-        settings: Mapping[str, Any],
-        beginning: Beginning,
-        *,
-        clients: Sequence[Wanted],
-        say: Say,
-        seed: int,
-        captures: Mapping[str, Recorder],
-        held: ExitStack,
+        self, beginning: Beginning, *, clients: Sequence[Wanted], seed: int, held: ExitStack
     ) -> None:
         """`held` is closed as the run finishes: it ends the watch and the captures."""
-        super().__init__(
-            lab,
-            settings,
-            beginning.clock,
-            say,
-            events=beginning.watch.events,
-            counted=beginning.counted,
-            captures=captures,
-        )
-        self.groups: list[ClientGroup] = []
+        super().__init__(beginning, clients=clients)
         self.random = random.Random(seed)  # noqa: S311 - of a moment, not of a secret
         self.figures["seed"] = seed
-        self._beginning = beginning
+        self._started_at = beginning.at
+        self._versions = beginning.versions
         self._watch = beginning.watch
-        self._wanted = clients
-        self._running: list[Clients] = []
         self._held = held
         self._ended: float | None = None
-        self._servers = {node.name for node in lab.plan.servers}
 
     def finish(self) -> float:
         """End the clients, the watch and the captures: what is recorded is all there is. Twice is fine.
@@ -186,7 +124,7 @@ class Run(Acts, Expect):
             name=name,
             title=title,
             intent=intent,
-            started_at=self._beginning.at.isoformat(timespec="seconds"),
+            started_at=self._started_at.isoformat(timespec="seconds"),
             speed=self.speed,
             ended=round(ended, 3),
             servers=tuple(node.name for node in self.lab.plan.servers),
@@ -198,7 +136,7 @@ class Run(Acts, Expect):
             samples=tuple(self.samples),
             expectations=tuple(self.expectations),
             figures=self.figures,
-            versions=dict(self._beginning.versions),
+            versions=dict(self._versions),
             changes=changes,
             touches=touches,
             captures=tuple(capture.path.name for capture in self.captures.values()) if captures else (),
@@ -208,42 +146,6 @@ class Run(Acts, Expect):
     def samples(self) -> Sequence[ServerSample]:
         """Of every server, in the order in which they were taken."""
         return self._watch.samples
-
-    # Clients
-
-    def start_clients(self, service: str | None = None, *, rate: float = RATE) -> None:
-        """Start the clients that the run was asked to have; `rate` is each one's, per real second.
-
-        `service` is the virtual server of those that name none.
-        """
-        for wanted in self._wanted:
-            asked = wanted.service or service
-            self.start_group(wanted.kind.name, wanted.count, asked, name=wanted.group, rate=rate)
-
-    def start_group(
-        self,
-        kind: str,
-        count: int,
-        service: str | None = None,
-        *,
-        name: str = "",
-        rate: float = RATE,
-        max_time_s: float = MAX_TIME_S,
-        post_every: int = POST_EVERY,
-        options: Sequence[str] = (),
-    ) -> Clients:
-        """Start clients of a virtual server, the first by default; an idle one has a connection open once it
-        has had its first answer. Times are real; `options` are those of the kind's driver."""
-        asked = self._service(service)
-        host, port = str(asked.vip), asked.port
-        order = Order(host, port, name or kind, count, rate, max_time_s, post_every)
-        self.note(f"{count} {order.client} clients {'connect' if kind == 'idle' else 'start'}", "client")
-        started = start_clients(self.lab, "client", KINDS[kind], order, options)
-        self._running.append(started)
-        self.groups.append(
-            ClientGroup(order.client, kind, asked.name, count, rate, max_time_s, paced=KINDS[kind].asks_on)
-        )
-        return started
 
     def ask(self, group: Clients, within_s: float = 60) -> list[Request]:
         """Have each idle client make another request; those requests, when all of them have ended."""
@@ -300,19 +202,12 @@ class Run(Acts, Expect):
 
         self.wait_until("every client has had an answer", all_answered, within_s)
 
-    def silent(self) -> set[str]:
-        """The clients that log answers and have logged none."""
-        expected = {name for group in self._running if group.kind.answered for name in group.names}
-        return expected - {request.client for request in self.requests}
-
     def wait_until_connected(self, within_s: float = 120) -> None:
         """Return when each client that keeps its connection has one."""
         keep = {name for group in self._running if group.kind.keeps for name in group.names}
         self.wait_until(
             "every client has its connection", lambda: len(self.open_ends()) >= len(keep), within_s
         )
-
-    # Waiting
 
     def wait_until(self, what: str, condition: Callable[[], object], within_s: float) -> None:
         """Return once `condition` holds; GaveUp, and a failed expectation, when it does not in time."""
@@ -388,30 +283,7 @@ class Run(Acts, Expect):
     def _interval_s(self, server: str) -> float:
         return self.lab.config.services_of(server)[0].health_check.interval_s
 
-    def _check_clients(self) -> None:
-        """LabError with their words when clients have ended by themselves."""
-        for group in self._running:
-            if not group.stopped and not group.running:
-                raise LabError(
-                    f"the {group.name} clients have ended; they say:\n" + "\n".join(group.unread[-9:])
-                )
-
     def look(self) -> None:
         """Take in what has come of the clients; LabError when the lab can't be watched any more."""
         self._watch.check()
         self._read_clients()
-
-    def _read_clients(self) -> None:
-        for group in self._running:
-            for logged in group.read():
-                match logged:
-                    case Request():
-                        started = self.clock.monotonic(logged.started)
-                        ended = self.clock.monotonic(logged.ended)
-                        # An image that is not the lab's need not say who answers: the wire knows.
-                        server = logged.server if logged.server in self._servers else ""
-                        self.requests.append(replace(logged, started=started, ended=ended, server=server))
-                    case Ended():
-                        self.ends.append(replace(logged, time=self.clock.monotonic(logged.time)))
-                    case Volume():
-                        self.figures[logged.client] = asdict(logged)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from netns.clients.log import Ended
-from netns.lab.interface import Lab, Recorder, Say
 from netns.observe import kernels
 from netns.observe.kernels import Served
 from netns.plan.config import LabVirtualServer
 from netns.plan.topology import Role
-from netns.play.begun import Begun
-from netns.play.clock import RunClock
+from netns.play.begun import Beginning, Begun
 from netns.record import segments
 from netns.record.recording import Outcome, Request, group_of
 from netns.record.segments import Segment
@@ -23,25 +20,14 @@ from netns.record.segments import Segment
 class View(Begun):
     """The run as it is now, and what was seen of it until now."""
 
-    def __init__(
-        self,
-        lab: Lab,
-        settings: Mapping[str, Any],
-        clock: RunClock,
-        say: Say,
-        *,
-        events: Sequence[Mapping[str, Any]],
-        counted: Mapping[str, Counter[str]],
-        captures: Mapping[str, Recorder],
-    ) -> None:
-        """`events`: the box's, in a list that may grow; `counted`: by node, the counters as the run began."""
-        super().__init__(lab, settings, clock, say)
+    def __init__(self, beginning: Beginning) -> None:
+        super().__init__(beginning)
         self.requests: list[Request] = []
         """Those that have ended, in the order in which the clients' logs were read."""
         self.ends: list[Ended] = []
-        self.captures = captures
-        self._events = events
-        self._counted = counted
+        self.captures = beginning.captures
+        self._events = beginning.watch.events  # a list that grows
+        self._counted = beginning.counted
         self._segments: dict[str, list[Segment]] = {}
 
     def events(self, kind: str | None = None, **fields: object) -> list[dict[str, Any]]:

@@ -18,14 +18,15 @@ from lb.client import BoxError
 from lb.config import parse
 from netns.cli.scenario import scenario as command
 from netns.errors import LabError
-from netns.lab.interface import Recorder
+from netns.lab.interface import Recorder, Say, quiet
 from netns.namespaces.lab import NamespaceLab
 from netns.observe.box import Watch
 from netns.plan.config import LabConfig
 from netns.plan.topology import plan
 from netns.play import run as run_module
+from netns.play.begun import Beginning
 from netns.play.clock import RunClock
-from netns.play.run import Beginning, GaveUp, Run, begin
+from netns.play.run import GaveUp, Run, begin
 from netns.play.scenario import Scenario, discover, load, play
 
 SPEED = 100.0
@@ -99,13 +100,17 @@ def watch() -> FakeWatch:
     return FakeWatch()
 
 
+def beginning(lab: NamespaceLab, watch: FakeWatch, say: Say = quiet) -> Beginning:
+    clock = RunClock.start(lab)
+    return Beginning(lab, {}, say, {}, datetime.now(UTC), {}, clock, {}, cast(Watch, watch))
+
+
 @pytest.fixture
 def run(said: list[str], watch: FakeWatch, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run in a lab that is not there, at speed 100: one box second is 10 ms."""
     monkeypatch.setattr(run_module, "GRACE_S", 0.0)
     lab = cast(NamespaceLab, FakeLab())
-    beginning = Beginning(datetime.now(UTC), {}, RunClock.start(lab), {}, cast(Watch, watch))
-    return Run(lab, {}, beginning, clients=[], say=said.append, seed=7, captures={}, held=ExitStack())
+    return Run(beginning(lab, watch, say=said.append), clients=[], seed=7, held=ExitStack())
 
 
 def small(folder: Path, name: str = "nothing_at_all.py", text: str = SMALL) -> Path:
@@ -246,8 +251,7 @@ def test_captures_end_although_the_box_does_not_say_what_its_last_event_was(
     watch: FakeWatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab, over = cast(NamespaceLab, FakeLab()), threading.Event()
-    beginning = Beginning(datetime.now(UTC), {}, RunClock.start(lab), {}, cast(Watch, watch))
-    monkeypatch.setattr(Beginning, "now", lambda _: beginning)
+    monkeypatch.setattr(Beginning, "now", lambda lab, *_: beginning(lab, watch))
 
     def has_ended() -> dict[str, Any]:
         raise BoxError("no such socket")
@@ -259,7 +263,7 @@ def test_captures_end_although_the_box_does_not_say_what_its_last_event_was(
     captures = {"client": cast(Recorder, Capture())}
     with (
         pytest.raises(BoxError),
-        begin(lab, {}, clients=[], say=lambda _: None, seed=7, captures=captures),
+        begin(lab, {}, clients=[], say=quiet, seed=7, captures=captures),
     ):
         monkeypatch.setattr(lab.box, "stats", has_ended)
     assert over.is_set()
