@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 from signal import Signals
@@ -63,19 +63,22 @@ class ContainerLab:
         self.versions = {"Docker": nodes.engine.version}
         self._made = made
         self._roles = Processes(self.name)
+        self._box: BoxClient | None = None
         self._kinds = {server.name: self._kind(server.name) for server in config.server}
         self.plan = self.look()
 
-    @cached_property
+    @property
     def box(self) -> BoxClient:
-        """A client of the box's API; `close` ends it."""
-        return self.nodes.box
+        """A client of the box's API, the same one until `close` ends it."""
+        if self._box is None:
+            self._box = self.nodes.box
+        return self._box
 
     def close(self) -> None:
         """Let go of the box's API, and of the engine that a lab of ours was made with; the lab stays up."""
-        if "box" in self.__dict__:
-            self.box.close()
-            del self.__dict__["box"]
+        if self._box is not None:
+            self._box.close()
+            self._box = None
         if self._made:
             self.nodes.engine.close()
 

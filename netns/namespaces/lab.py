@@ -14,7 +14,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from signal import Signals
@@ -65,17 +65,20 @@ class NamespaceLab:
         self.directory = made.directory
         self.versions: dict[str, str] = {}
         self._roles = Processes(self.name)
+        self._box: BoxClient | None = None
 
-    @cached_property
+    @property
     def box(self) -> BoxClient:
-        """A client of the box's API; `close` ends it."""
-        return box.client(self.name)
+        """A client of the box's API, the same one until `close` ends it."""
+        if self._box is None:
+            self._box = box.client(self.name)
+        return self._box
 
     def close(self) -> None:
         """Let go of the box's API; the lab stays up."""
-        if "box" in self.__dict__:
-            self.box.close()
-            del self.__dict__["box"]
+        if self._box is not None:
+            self._box.close()
+            self._box = None
 
     @property
     def vip(self) -> IPv4Address:
