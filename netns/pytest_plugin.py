@@ -116,12 +116,12 @@ class L4Lab:
         and why) and `advice`. A result that is inconclusive has not passed, though it may have lost nothing.
         """
         from netns.analysis.terms import Terms, allowed_causes
-        from netns.rehearsal.order import ordered
         from netns.rehearsal.play import rehearse
+        from netns.rehearsal.spec import specify
         from netns.report import write
 
         report = self.directory / f"rehearsal-{len(list(self.directory.glob('rehearsal-*'))) + 1}"
-        order = ordered(
+        spec = specify(
             self.lab.config,
             command,
             servers=servers,
@@ -131,7 +131,7 @@ class L4Lab:
             terms=Terms(allow_lost, allowed_causes(allow)),
             say=print,
         )
-        found = rehearse(self.lab, order, report=report, ours=True, say=print, progress=lambda _: None)
+        found = rehearse(self.lab, spec, report=report, ours=True, say=print, progress=lambda _: None)
         write(found.recording, report, found)
         return found
 

@@ -78,7 +78,7 @@ class Flow:
         return (segment for segment in self.segments if segment.point in points)
 
 
-class Wire:
+class Flows:
     """The flows of a run that matter."""
 
     def __init__(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
-from netns.analysis.attempts import Actors, Wire
+from netns.analysis.attempts import Actors, Flows
 from netns.analysis.causes import is_slow
 from netns.plan.config import LabConfig
 from netns.plan.topology import Plan, Role
@@ -49,7 +49,7 @@ def named(requests: Sequence[Request], where: Actors, captures: Captures) -> lis
     ]
 
 
-def evidence(where: Actors, recording: Recording, captures: Captures) -> Wire:
+def evidence(where: Actors, recording: Recording, captures: Captures) -> Flows:
     """All segments of the connections over which a request was lost or slow, or over which none was made.
 
     Where a client's request is on no connection, those that carried its earlier ones are among them.
@@ -89,7 +89,7 @@ def evidence(where: Actors, recording: Recording, captures: Captures) -> Wire:
             ends |= carried[name.rpartition(".")[0]]
     nodes = [*where.clients, where.box, *where.servers.values()] if ends else []
     theirs = of_ends(ends)
-    return Wire(
+    return Flows(
         where,
         [one for node in nodes for one in captures.segments(node, theirs)],
         [one for node in where.servers.values() for one in captures.unreachables(node) if one.source in ends],

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from netns.analysis import causes
 from netns.analysis.attempt import Attempt, Fate
-from netns.analysis.attempts import Wire
+from netns.analysis.attempts import Flows
 from netns.analysis.causes import Cause, Explained, is_slow
 from netns.analysis.findings import LOSSES
 from netns.analysis.history import History
@@ -19,7 +19,7 @@ from netns.record.recording import Outcome, Request
 
 
 def explain(
-    requests: Iterable[Request], wire: Wire, history: History, *, slack_s: float
+    requests: Iterable[Request], wire: Flows, history: History, *, slack_s: float
 ) -> tuple[Explained, ...]:
     """Every request of those that was lost or slow, in the order of time.
 
@@ -38,7 +38,7 @@ def explain(
     return tuple(sorted(found, key=lambda one: one.request.started))
 
 
-def _asked(request: Request, wire: Wire, slack_s: float) -> list[Attempt]:
+def _asked(request: Request, wire: Flows, slack_s: float) -> list[Attempt]:
     """The attempts that got as far as being sent."""
     cut = request.outcome not in (Outcome.OK, Outcome.HTTP_ERROR)
     if request.id:
@@ -49,7 +49,7 @@ def _asked(request: Request, wire: Wire, slack_s: float) -> list[Attempt]:
 
 
 def _opened(
-    suffered: Sequence[Request], asked: Mapping[int, Sequence[Attempt]], wire: Wire, slack_s: float
+    suffered: Sequence[Request], asked: Mapping[int, Sequence[Attempt]], wire: Flows, slack_s: float
 ) -> dict[int, list[Attempt]]:
     """The connections that came to nothing, by the number of the request that they were for.
 
@@ -123,7 +123,7 @@ def _distance(request: Request, attempt: Attempt) -> float:
     return abs(request.started - attempt.began)
 
 
-def _never_written(request: Request, wire: Wire, slack_s: float) -> Explained | None:
+def _never_written(request: Request, wire: Flows, slack_s: float) -> Explained | None:
     """A request that its client gave up when the connection that it was to go over was closed."""
     if request.outcome not in (Outcome.RESET, Outcome.CLOSED, Outcome.OTHER):
         return None

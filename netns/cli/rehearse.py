@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from netns.analysis.rehearsal import Rehearsal
     from netns.lab.interface import Lab
     from netns.plan.config import LabConfig
-    from netns.rehearsal.order import Order
+    from netns.rehearsal.spec import RehearsalSpec
 
 NO_VERDICT = 9
 _UNKNOWN = re.compile(r"(?<![{$])\{(?!server\})\w+\}(?!\})")
@@ -147,8 +147,8 @@ def rehearse(
     """
     from lb.config import ConfigError
     from netns.analysis.terms import Terms, allowed_causes
-    from netns.rehearsal.order import ordered
     from netns.rehearsal.script import find
+    from netns.rehearsal.spec import specify
 
     words = command[1:] if command[0] == "--" else command
     if not words:
@@ -171,7 +171,7 @@ def rehearse(
             _writable(report)
         with _where(on, project, file, name, settings) as where:
             with _usage():
-                order = ordered(
+                order = specify(
                     where.config,
                     words,
                     servers=servers.split(",") if servers is not None else None,
@@ -251,7 +251,7 @@ def _where(
         yield Where(config, partial(labs.shared, say=say), up=labs.is_up(config.name))
 
 
-def _rehearse(where: Where, config: LabConfig, order: Order, report: Path | None) -> Rehearsal:
+def _rehearse(where: Where, config: LabConfig, order: RehearsalSpec, report: Path | None) -> Rehearsal:
     from netns.rehearsal.play import rehearse
 
     with where.lab(config) as (lab, ours), _progress() as progress:
@@ -260,7 +260,7 @@ def _rehearse(where: Where, config: LabConfig, order: Order, report: Path | None
 
 def _sweep(
     where: Where,
-    order: Order,
+    order: RehearsalSpec,
     count: int,
     vary: Sequence[str],
     report: Path | None,

@@ -10,7 +10,7 @@ from netns.clients import log
 from netns.clients.drivers.curl import LARGE
 from netns.clients.kinds import KINDS, Kind
 from netns.clients.log import Logged
-from netns.clients.order import LONGEST_NAME, Order
+from netns.clients.spec import LONGEST_NAME, ClientSpec
 from netns.errors import MissingError
 from netns.lab import program
 from netns.lab.interface import Lab
@@ -70,32 +70,32 @@ class Clients:
             running.stop()
 
 
-def start_clients(lab: Lab, node: str, kind: Kind, order: Order, options: Sequence[str] = ()) -> Clients:
-    """Start the clients of an order on the node; `options` are those of the kind's driver.
+def start_clients(lab: Lab, node: str, kind: Kind, spec: ClientSpec, options: Sequence[str] = ()) -> Clients:
+    """Start the clients of a spec on the node; `options` are those of the kind's driver.
 
-    MissingError when the kind is not installed, ValueError when the order can't be kept.
+    MissingError when the kind is not installed, ValueError when its name is too long.
     """
-    if len(order.named(order.count)) > LONGEST_NAME:
+    if len(spec.named(spec.count)) > LONGEST_NAME:
         raise ValueError(
-            f"{order.client!r} is too long a name for clients: {LONGEST_NAME} letters are allowed"
+            f"{spec.client!r} is too long a name for clients: {LONGEST_NAME} letters are allowed"
         )
     if missing := kind.missing():
         raise MissingError(missing)
     if kind.name == "curl-download":
         _prepare_downloads(lab, node)
     if kind.name == "idle":
-        return _start_idle(lab, node, order, options)
-    running = program.start(lab, node, f"clients {order.client}", [*kind.command(order), *options])
-    return Clients(order.client, kind, order.count, running)
+        return _start_idle(lab, node, spec, options)
+    running = program.start(lab, node, f"clients {spec.client}", [*kind.command(spec), *options])
+    return Clients(spec.client, kind, spec.count, running)
 
 
-def _start_idle(lab: Lab, node: str, order: Order, options: Sequence[str]) -> Clients:
+def _start_idle(lab: Lab, node: str, spec: ClientSpec, options: Sequence[str]) -> Clients:
     programs = []
-    for first in range(1, order.count + 1, IDLE_PER_PROGRAM):
-        part = replace(order, count=min(IDLE_PER_PROGRAM, order.count + 1 - first))
+    for first in range(1, spec.count + 1, IDLE_PER_PROGRAM):
+        part = replace(spec, count=min(IDLE_PER_PROGRAM, spec.count + 1 - first))
         argv = [*KINDS["idle"].command(part), "--first", str(first), *options]
-        programs.append(program.start(lab, node, f"clients {order.client} {first}", argv))
-    return Clients(order.client, KINDS["idle"], order.count, *programs)
+        programs.append(program.start(lab, node, f"clients {spec.client} {first}", argv))
+    return Clients(spec.client, KINDS["idle"], spec.count, *programs)
 
 
 def _prepare_downloads(lab: Lab, node: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from netns.clients import programs
-from netns.clients.order import Order
+from netns.clients.spec import ClientSpec
 
 DRIVERS = Path(__file__).parent / "drivers"
 
@@ -27,7 +27,7 @@ class Kind:
     """Of its library or program; "" when that is not installed."""
     fix: str
     """What installs it."""
-    command: Callable[[Order], list[str]]
+    command: Callable[[ClientSpec], list[str]]
     """The command line of its driver."""
     methods: tuple[str, ...] = ("GET", "POST")
     keeps: bool = True
@@ -61,9 +61,9 @@ class Wanted:
         return f"{self.kind.name}:{self.count}{self.service and f'@{self.service}'}"
 
 
-def _python(driver: str, *first: str) -> Callable[[Order], list[str]]:
+def _python(driver: str, *first: str) -> Callable[[ClientSpec], list[str]]:
     module = f"netns.clients.drivers.{driver}"
-    return lambda order: [sys.executable, "-m", module, *first, *order.words()]
+    return lambda spec: [sys.executable, "-m", module, *first, *spec.words()]
 
 
 def _curl(name: str, is_a: str, *, post: bool = False, keeps: bool = True, answered: bool = True) -> Kind:
@@ -100,14 +100,14 @@ _ALL = (
         "an http.Agent with keepAlive, of Node.js",
         programs.node,
         "apt-get install nodejs",
-        lambda order: ["node", str(DRIVERS / "client.mjs"), *order.words()],
+        lambda spec: ["node", str(DRIVERS / "client.mjs"), *spec.words()],
     ),
     Kind(
         "java",
         "a java.net.http.HttpClient",
         programs.java,
         "apt-get install openjdk-17-jdk-headless (a JDK of 11 or later)",
-        lambda order: ["java", *JVM, str(DRIVERS / "Client.java"), *order.words()],
+        lambda spec: ["java", *JVM, str(DRIVERS / "Client.java"), *spec.words()],
     ),
     Kind("go", "an http.Client of Go's net/http", programs.go, "apt-get install golang-go", _python("go")),
     Kind(

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from lb.config import parse
 from netns import labs
 from netns.clients.kinds import Kind
-from netns.clients.order import MAX_TIME_S
+from netns.clients.spec import MAX_TIME_S
 from netns.errors import LabError
 from netns.lab.interface import Say
 from netns.measure.deaths import BYSTANDER, Ending, ending_of

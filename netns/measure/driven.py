@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from netns.clients import log
 from netns.clients.kinds import Kind
-from netns.clients.order import Order
+from netns.clients.spec import ClientSpec
 from netns.errors import LabError
 from netns.lab import program
 from netns.lab.program import Program
@@ -38,10 +38,10 @@ class Driven:
         service = lab.config.virtual_server[0]
         host, port = str(service.vip), service.port
         count = BYSTANDER + len(kind.methods) * len(Ending)
-        order = Order(host, port, kind.name, count, max_time_s=max_time_s, on_demand=True)
+        spec = ClientSpec(host, port, kind.name, count, max_time_s=max_time_s, on_demand=True)
         self._process = lab.popen(
             "client",
-            kind.command(order),
+            kind.command(spec),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

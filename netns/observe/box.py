@@ -17,7 +17,7 @@ SAMPLE_S = 0.2
 SHARE = 5
 
 
-class Watch:
+class BoxWatch:
     """Runs from start() to stop(). The lists only grow, so they may be read meanwhile."""
 
     def __init__(self, lab: Lab, at: Callable[[float], float], *, since: int) -> None:

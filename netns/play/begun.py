@@ -16,7 +16,7 @@ from typing import Any
 from netns.analysis.wording import seconds, unit
 from netns.lab.interface import Lab, Recorder, Say
 from netns.observe import kernels
-from netns.observe.box import Watch
+from netns.observe.box import BoxWatch
 from netns.plan.topology import Role
 from netns.play.clock import RunClock
 from netns.record.recording import Expectation, Step
@@ -41,7 +41,7 @@ class Beginning:
     clock: RunClock
     counted: Mapping[str, Counter[str]]
     """What the kernels had counted by then, by node; the router's does not matter."""
-    watch: Watch
+    watch: BoxWatch
 
     @classmethod
     def now(
@@ -61,7 +61,7 @@ class Beginning:
             for node in lab.plan.nodes
             if node.role is not Role.ROUTER
         }
-        watch = Watch(lab, clock.monotonic, since=lab.box.stats()["last_event"])
+        watch = BoxWatch(lab, clock.monotonic, since=lab.box.stats()["last_event"])
         return cls(lab, settings, say, captures, at, versions, clock, counted, watch)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from netns.clients.group import Clients, start_clients
 from netns.clients.kinds import KINDS, Wanted
 from netns.clients.log import Ended, Volume
-from netns.clients.order import MAX_TIME_S, POST_EVERY, RATE, Order
+from netns.clients.spec import MAX_TIME_S, POST_EVERY, RATE, ClientSpec
 from netns.errors import LabError
 from netns.play.begun import Beginning
 from netns.play.view import View
@@ -51,12 +51,12 @@ class ClientsAtWork(View):
         has had its first answer. Times are real; `options` are those of the kind's driver."""
         asked = self._service(service)
         host, port = str(asked.vip), asked.port
-        order = Order(host, port, name or kind, count, rate, max_time_s, post_every)
-        self.note(f"{count} {order.client} clients {'connect' if kind == 'idle' else 'start'}", "client")
-        started = start_clients(self.lab, "client", KINDS[kind], order, options)
+        spec = ClientSpec(host, port, name or kind, count, rate, max_time_s, post_every)
+        self.note(f"{count} {spec.client} clients {'connect' if kind == 'idle' else 'start'}", "client")
+        started = start_clients(self.lab, "client", KINDS[kind], spec, options)
         self._running.append(started)
         self.groups.append(
-            ClientGroup(order.client, kind, asked.name, count, rate, max_time_s, paced=KINDS[kind].asks_on)
+            ClientGroup(spec.client, kind, asked.name, count, rate, max_time_s, paced=KINDS[kind].asks_on)
         )
         return started
 

@@ -21,7 +21,7 @@ DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED = 3, 4
 """A type of ICMP, and the one code of it that refuses nothing (RFC 792)."""
 
 KEPT: Final = 128
-"""Bytes of a segment's payload that are kept: enough for a request's name (netns/clients/order.py)."""
+"""Bytes of a segment's payload that are kept: enough for a request's name (netns/clients/spec.py)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from netns.analysis.outage import LATE_S
 from netns.analysis.rehearsal import Rehearsal
 from netns.analysis.verdict import Circumstances
 from netns.analysis.wording import plural
-from netns.clients.order import MAX_TIME_S
+from netns.clients.spec import MAX_TIME_S
 from netns.errors import LabError
 from netns.lab import program
 from netns.lab.interface import Lab, Recorder, Say
@@ -35,8 +35,8 @@ from netns.rehearsal.commands import Actions, outside_s
 from netns.rehearsal.controls import Controls
 from netns.rehearsal.fleet import hand_out
 from netns.rehearsal.hold import adopting, alone
-from netns.rehearsal.order import Order
 from netns.rehearsal.script import Script, environment, surroundings
+from netns.rehearsal.spec import RehearsalSpec
 from netns.rehearsal.tls import speaks_tls
 from netns.rehearsal.touches import TouchWatch
 
@@ -53,7 +53,7 @@ Progress = Callable[[str], None]
 
 
 def rehearse(
-    lab: Lab, order: Order, *, report: Path | None, ours: bool, say: Say, progress: Progress
+    lab: Lab, spec: RehearsalSpec, *, report: Path | None, ours: bool, say: Say, progress: Progress
 ) -> Rehearsal:
     """Play it in a lab that is up.
 
@@ -68,8 +68,8 @@ def rehearse(
         if ours:
             held.enter_context(adopting(lab))
         captures = lab.captures(directory, "tcp or icmp", router=report is not None)
-        with begin(lab, {}, clients=order.clients, say=say, seed=order.seed, captures=captures) as run:
-            playing = _Playing(lab, order, run, say, progress)
+        with begin(lab, {}, clients=spec.clients, say=say, seed=spec.seed, captures=captures) as run:
+            playing = _Playing(lab, spec, run, say, progress)
             playing.play()
             playing.end()
         say("reading the captures")
@@ -78,9 +78,9 @@ def rehearse(
 
 
 class _Playing:
-    def __init__(self, lab: Lab, order: Order, run: Run, say: Say, progress: Progress) -> None:
+    def __init__(self, lab: Lab, spec: RehearsalSpec, run: Run, say: Say, progress: Progress) -> None:
         self._lab = lab
-        self._order = order
+        self._spec = spec
         self._run = run
         self._say = say
         self._progress = progress
@@ -158,7 +158,7 @@ class _Playing:
 
     def _prepare(self) -> str:
         """Have the clients at work; what is wrong before anything was done, "" for nothing."""
-        run, order = self._run, self._order
+        run, spec = self._run, self._spec
         run.start_clients()
         began = run.now()
         try:
@@ -174,13 +174,13 @@ class _Playing:
             return lost
         run.note(f"baseline: {len(run.requests)} requests answered, none lost, since {run.seconds(began)}")
         self._touches.look_now(run.now())
-        if order.phase_s is not None:
-            run.wait_for_phase(order.servers[0], order.phase_s)
+        if spec.phase_s is not None:
+            run.wait_for_phase(spec.servers[0], spec.phase_s)
         rows = self._lab.box.servers()
-        others = [node.name for node in self._lab.plan.servers if node.name not in order.servers]
+        others = [node.name for node in self._lab.plan.servers if node.name not in spec.servers]
         if out := baseline.not_bound(rows, others):
             run.note(out)
-        return baseline.not_bound(rows, order.servers)
+        return baseline.not_bound(rows, spec.servers)
 
     def _lost(self) -> str:
         """What was lost until now, and what the clients can't speak."""
@@ -195,9 +195,9 @@ class _Playing:
     # The deploy
 
     def _deploy_all(self, controls: Controls) -> None:
-        order = self._order
-        step = 1 if order.fleet else order.parallel
-        servers = [""] if order.fleet else list(order.servers)
+        spec = self._spec
+        step = 1 if spec.fleet else spec.parallel
+        servers = [""] if spec.fleet else list(spec.servers)
         for first in range(0, len(servers), step):
             self._deploy([self._script(server, controls) for server in servers[first : first + step]])
             if not all(deploy.succeeded for deploy in self._deploys):
@@ -218,9 +218,9 @@ class _Playing:
             commands = controls.commands(server)
             env = {**surroundings(self._lab), **environment(self._lab, server, commands)}
         else:
-            env = hand_out(self._lab, controls, directory, self._order.servers)
+            env = hand_out(self._lab, controls, directory, self._spec.servers)
         log = directory / server / "output.log"
-        return Script(self._lab, server, self._order.command, env, log)
+        return Script(self._lab, server, self._spec.command, env, log)
 
     def _deploy(self, scripts: Sequence[Script]) -> None:
         """Run the scripts side by side until each has ended, or has taken too long and was ended."""
@@ -228,7 +228,7 @@ class _Playing:
             text = f"deploy begins: {' '.join(script.command)}"
             self._began[script] = self._run.note(text, script.server)
             script.start()
-        deadline = time.monotonic() + self._order.timeout_s
+        deadline = time.monotonic() + self._spec.timeout_s
         waiting = list(scripts)
         while waiting:
             self._look([script.server for script in waiting])
@@ -301,8 +301,8 @@ class _Playing:
                 return False
             asked = time.monotonic()
             since = run.now() - ended
-            rows = [row for row in self._lab.box.servers() if row["name"] in self._order.servers]
-            return {row["name"] for row in rows} == set(self._order.servers) and all(
+            rows = [row for row in self._lab.box.servers() if row["name"] in self._spec.servers]
+            return {row["name"] for row in rows} == set(self._spec.servers) and all(
                 row["state"] == "ACTIVE" and (row["last_check_age_s"] or 0.0) < since for row in rows
             )
 
@@ -312,14 +312,14 @@ class _Playing:
 
     def _left_out(self) -> str:
         """Which of the servers to deploy the box does not find ACTIVE now; "" for none."""
-        rows = [row for row in self._lab.box.servers() if row["name"] in self._order.servers]
+        rows = [row for row in self._lab.box.servers() if row["name"] in self._spec.servers]
         out = [
             f"{row['name']} {row['state']} on {row['virtual_server']} (last check: {row['last_check']})"
             for row in rows
             if row["state"] != "ACTIVE"
         ]
         known = {row["name"] for row in rows}
-        out += [f"{server} unknown to the box" for server in self._order.servers if server not in known]
+        out += [f"{server} unknown to the box" for server in self._spec.servers if server not in known]
         return f"The deploy left {', '.join(out)}" if out else ""
 
     def _look(self, deploying: Sequence[str] = ()) -> None:
@@ -383,7 +383,7 @@ class _Playing:
         run.requests = named(run.requests, where, taken)
         recording = run.recording(
             name="rehearsal",
-            title=f"Rehearsal of {' '.join(self._order.command)}",
+            title=f"Rehearsal of {' '.join(self._spec.command)}",
             intent=self._intent(),
             settings=lab.config.model_dump(mode="json"),
             captures=captures,
@@ -403,7 +403,7 @@ class _Playing:
                 kinds=kinds,
                 box_ended=self._box_ended,
             )
-            found = replace(found, terms=self._order.terms, circumstances=self._circumstances(found))
+            found = replace(found, terms=self._spec.terms, circumstances=self._circumstances(found))
         expectations = (*recording.expectations, *self._expectations(found))
         return replace(found, recording=replace(recording, expectations=expectations))
 
@@ -429,26 +429,26 @@ class _Playing:
         yield Expectation("no request is lost beyond what is allowed", not beyond, measured)
 
     def _intent(self) -> str:
-        order = self._order
-        who = "Once for all" if order.fleet else f"For {', '.join(order.servers)}, {order.parallel} at a time"
+        spec = self._spec
+        who = "Once for all" if spec.fleet else f"For {', '.join(spec.servers)}, {spec.parallel} at a time"
         speed = self._run.speed
         clock = "in real time" if speed == 1 else f"with the box's clock {speed:g} times as fast"
         return f"{who}, {clock}."
 
     def _circumstances(self, found: Rehearsal) -> Circumstances:
-        recording, order = found.recording, self._order
-        done = order.servers if order.fleet else tuple(deploy.server for deploy in self._deploys)
+        recording, spec = found.recording, self._spec
+        done = spec.servers if spec.fleet else tuple(deploy.server for deploy in self._deploys)
         measured = busy.measure(
             recording, (self._loop_before, self._loop_after), self._cpu_before, self._cpu_after
         )
         recording.figures["this machine, in real time"] = measured.figures()
         return Circumstances(
-            not_deployed=() if order.fleet else order.servers[len(self._deploys) :],
+            not_deployed=() if spec.fleet else spec.servers[len(self._deploys) :],
             box_ended=self._box_ended,
             not_back=self._not_back,
             left_running=tuple(self._left_running),
             unfelt=unfelt(found, done),
-            unchanged=unchanged(found, done, whole=order.fleet),
+            unchanged=unchanged(found, done, whole=spec.fleet),
             unfinished=self._unfinished,
             broken=self._broken,
             busy=measured.words,

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 NAME = "caused"
 CLIENTS = "curl:3,curl-new:3,urllib3:2,node:2"
 HOLD_S = 3
-"""Longer than the clients wait for an answer (netns/clients/order.py: MAX_TIME_S)."""
+"""Longer than the clients wait for an answer (netns/clients/spec.py: MAX_TIME_S)."""
 
 FILTER = f"""
 rule="{{match}} -j {{verdict}}"

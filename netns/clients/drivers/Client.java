@@ -1,4 +1,4 @@
-// Clients of java.net.http, each an HttpClient: java Client.java host=… (order.py, log.py)
+// Clients of java.net.http, each an HttpClient: java Client.java host=… (spec.py, log.py)
 //
 // HTTP/1.1 is asked for, as the first request would else offer an upgrade to HTTP/2. The library shows neither
 // its connections nor their ports.

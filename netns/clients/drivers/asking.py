@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from netns.clients import log
-from netns.clients.order import Order
+from netns.clients.spec import ClientSpec
 from netns.record.recording import Outcome, Request
 
 
@@ -28,14 +28,16 @@ class Connections:
 class Asking:
     """One request, which begins now; `answered` or `failed` ends it."""
 
-    def __init__(self, order: Order, number: int, asked: int, method: str, connections: Connections) -> None:
+    def __init__(
+        self, spec: ClientSpec, number: int, asked: int, method: str, connections: Connections
+    ) -> None:
         """It is the client's `asked`-th."""
-        self._client = order.named(number)
+        self._client = spec.named(number)
         self._id = f"{self._client}.{asked}"
         self._connections = connections
         self._before = connections.count
         self.method = method
-        self.url = order.url(self._id)
+        self.url = spec.url(self._id)
         self.body = self._id.encode() if method == "POST" else None
         self._started = time.monotonic()
 

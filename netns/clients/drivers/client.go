@@ -1,4 +1,4 @@
-// Clients of Go's net/http, each with a Transport of one connection: client host=… (order.py, log.py)
+// Clients of Go's net/http, each with a Transport of one connection: client host=… (spec.py, log.py)
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 	"unsafe"
 )
 
-type order struct {
+type spec struct {
 	host, port, client string
 	count, postEvery   int
 	rate, lifetime     float64
@@ -69,7 +69,7 @@ func main() {
 	}
 }
 
-func newClient(told order, number int) *client {
+func newClient(told spec, number int) *client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxConnsPerHost = 1
 	return &client{
@@ -79,7 +79,7 @@ func newClient(told order, number int) *client {
 	}
 }
 
-func (c *client) live(told order, delay time.Duration) {
+func (c *client) live(told spec, delay time.Duration) {
 	if !told.onDemand {
 		time.Sleep(delay)
 	}
@@ -99,7 +99,7 @@ func (c *client) live(told order, delay time.Duration) {
 	}
 }
 
-func (c *client) ask(told order, method string) {
+func (c *client) ask(told spec, method string) {
 	found := request{Client: c.name, ID: fmt.Sprintf("%s.%d", c.name, c.asked), Method: method}
 	var body io.Reader
 	if method == "POST" {
@@ -170,13 +170,13 @@ func monotonic() float64 {
 	return float64(now.Sec) + float64(now.Nsec)/1e9
 }
 
-func read(words []string) order {
+func read(words []string) spec {
 	said := map[string]string{}
 	for _, word := range words {
 		key, value, _ := strings.Cut(word, "=")
 		said[key] = value
 	}
-	return order{
+	return spec{
 		host:      said["host"],
 		port:      said["port"],
 		client:    said["client"],

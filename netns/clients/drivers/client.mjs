@@ -1,14 +1,14 @@
-// Clients of Node's http, each with an Agent that keeps one connection: node client.mjs host=… (order.py, log.py)
+// Clients of Node's http, each with an Agent that keeps one connection: node client.mjs host=… (spec.py, log.py)
 
 import http from "node:http";
 import readline from "node:readline";
 import { writeSync } from "node:fs";
 
-const order = Object.fromEntries(process.argv.slice(2).map((word) => word.split(/=(.*)/s, 2)));
-const onDemand = order.on_demand === "1";
-const rate = Number(order.rate);
-const maxTimeMs = Number(order.max_time_s) * 1000;
-const postEvery = Number(order.post_every);
+const spec = Object.fromEntries(process.argv.slice(2).map((word) => word.split(/=(.*)/s, 2)));
+const onDemand = spec.on_demand === "1";
+const rate = Number(spec.rate);
+const maxTimeMs = Number(spec.max_time_s) * 1000;
+const postEvery = Number(spec.post_every);
 
 const monotonic = () => Number(process.hrtime.bigint()) / 1e9; // CLOCK_MONOTONIC
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -28,7 +28,7 @@ function ask(agent, client, number, method) {
   const found = { client, id, method, started: monotonic(), status: 0, server: "", reused: false, port: 0, error: "" };
   return new Promise((done) => {
     const end = (outcome, more) => done({ ...found, ...more, outcome, ended: monotonic(), reused: request.reusedSocket });
-    const options = { host: order.host, port: order.port, path: `/?${id}`, method, agent };
+    const options = { host: spec.host, port: spec.port, path: `/?${id}`, method, agent };
     if (maxTimeMs) options.signal = AbortSignal.timeout(maxTimeMs);
     const request = http.request(options, (response) => {
       let page = "";
@@ -54,8 +54,8 @@ class Client {
   #last = Promise.resolve();
 
   constructor(number) {
-    this.name = `${order.client}-${number}`;
-    this.delayMs = ((number - 1) / Number(order.count) / rate) * 1000;
+    this.name = `${spec.client}-${number}`;
+    this.delayMs = ((number - 1) / Number(spec.count) / rate) * 1000;
   }
 
   async ask(method) {
@@ -78,8 +78,8 @@ class Client {
   }
 }
 
-setTimeout(() => process.exit(), Number(order.lifetime_s) * 1000);
-const clients = Array.from({ length: Number(order.count) }, (_, index) => new Client(index + 1));
+setTimeout(() => process.exit(), Number(spec.lifetime_s) * 1000);
+const clients = Array.from({ length: Number(spec.count) }, (_, index) => new Client(index + 1));
 if (onDemand) {
   readline
     .createInterface({ input: process.stdin })

@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from netns.clients import log
-from netns.clients.order import Order, read
+from netns.clients.spec import ClientSpec, read
 from netns.record.recording import Outcome, Request
 
 LARGE = "large"
@@ -45,7 +45,7 @@ _WRITE_OUT = (
 _CHUNK = 65536
 
 
-def command(kind: str, order: Order, client: str, gate: Path | None = None) -> list[str]:
+def command(kind: str, spec: ClientSpec, client: str, gate: Path | None = None) -> list[str]:
     """The command line of one curl: every request of its life, and a line about each as it ends."""
     argv = ["curl", "--silent", "--no-buffer", "--write-out", _WRITE_OUT]
     if kind == "curl-download":
@@ -55,22 +55,22 @@ def command(kind: str, order: Order, client: str, gate: Path | None = None) -> l
             "--output",
             "/dev/null",
             "--max-time",
-            str(order.lifetime_s),
+            str(spec.lifetime_s),
             "--rate",
-            _rate(order.rate),
+            _rate(spec.rate),
         ]
-        return [*argv, f"http://{order.host}:{order.port}/{LARGE}?{client}.[1-100]"]
+        return [*argv, f"http://{spec.host}:{spec.port}/{LARGE}?{client}.[1-100]"]
     if kind == "curl-new":
         argv += ["--header", "Connection: close"]
     if kind == "curl-post":
         argv += ["--data-raw", client]
-    if order.max_time_s:
-        argv += ["--max-time", f"{order.max_time_s:g}"]
+    if spec.max_time_s:
+        argv += ["--max-time", f"{spec.max_time_s:g}"]
     if gate is not None:
         numbers = range(1, ON_DEMAND + 1)
-        return [*argv, *(url for n in numbers for url in (gate.as_uri(), order.url(f"{client}.{n}")))]
-    last = max(1, int(order.rate * order.lifetime_s))
-    return [*argv, "--rate", _rate(order.rate), order.url(f"{client}.[1-{last}]")]
+        return [*argv, *(url for n in numbers for url in (gate.as_uri(), spec.url(f"{client}.{n}")))]
+    last = max(1, int(spec.rate * spec.lifetime_s))
+    return [*argv, "--rate", _rate(spec.rate), spec.url(f"{client}.[1-{last}]")]
 
 
 def _rate(per_second: float) -> str:
@@ -137,9 +137,9 @@ def outcome(exit_code: int, status: int, error: str) -> Outcome:
 class Curls:
     """The curls that run, and what they have written of a line so far."""
 
-    def __init__(self, kind: str, order: Order, directory: Path) -> None:
+    def __init__(self, kind: str, spec: ClientSpec, directory: Path) -> None:
         self._kind = kind
-        self._order = order
+        self._spec = spec
         self._directory = directory
         self._began = time.monotonic()
         self._running: dict[int, subprocess.Popen[bytes]] = {}
@@ -149,9 +149,9 @@ class Curls:
 
     def run(self) -> None:
         """Start one after another and log what they say; until they have all ended."""
-        if self._order.on_demand:
+        if self._spec.on_demand:
             self._selector.register(0, selectors.EVENT_READ, self._obey)
-        while len(self._rest) < self._order.count or self._running:
+        while len(self._rest) < self._spec.count or self._running:
             wait_s = self._until_next()
             if wait_s == 0:
                 self._start(len(self._rest) + 1)
@@ -167,16 +167,16 @@ class Curls:
     def _until_next(self) -> float | None:
         """Seconds until the next curl is to start; None when all have."""
         number = len(self._rest) + 1
-        if number > self._order.count:
+        if number > self._spec.count:
             return None
-        delay_s = 0.0 if self._order.on_demand else self._order.delay_s(number)
+        delay_s = 0.0 if self._spec.on_demand else self._spec.delay_s(number)
         return max(0.0, self._began + delay_s - time.monotonic())
 
     def _start(self, number: int) -> None:
-        gate = self._gate(number) if self._order.on_demand else None
+        gate = self._gate(number) if self._spec.on_demand else None
         if gate is not None:
             os.mkfifo(gate)
-        argv = command(self._kind, self._order, self._order.named(number), gate)
+        argv = command(self._kind, self._spec, self._spec.named(number), gate)
         quiet, pipe, both = subprocess.DEVNULL, subprocess.PIPE, subprocess.STDOUT
         curl = subprocess.Popen(argv, stdin=quiet, stdout=pipe, stderr=both)
         self._running[number], self._rest[number] = curl, b""
@@ -190,13 +190,13 @@ class Curls:
         now = time.monotonic()
         *lines, self._rest[number] = (self._rest[number] + text).split(b"\n")
         for line in lines:
-            request = self._words.heard(self._order.named(number), line.decode(errors="replace"), now)
+            request = self._words.heard(self._spec.named(number), line.decode(errors="replace"), now)
             if request is not None:
                 log.write(request)
         if not text:
             self._selector.unregister(output)
             self._running.pop(number).wait()
-            sys.stderr.write(self._words.left(self._order.named(number)))
+            sys.stderr.write(self._words.left(self._spec.named(number)))
 
     def _gate(self, number: int) -> Path:
         return self._directory / str(number)
@@ -212,10 +212,10 @@ class Curls:
 
 def main() -> None:
     kind, *words = sys.argv[1:]
-    order = read(words)
+    spec = read(words)
     with ExitStack() as held:
-        directory = held.enter_context(TemporaryDirectory(prefix="l4lab-curl-")) if order.on_demand else ""
-        curls = Curls(kind, order, Path(directory))
+        directory = held.enter_context(TemporaryDirectory(prefix="l4lab-curl-")) if spec.on_demand else ""
+        curls = Curls(kind, spec, Path(directory))
         signal.signal(signal.SIGTERM, curls.end)
         curls.run()
 

@@ -10,14 +10,14 @@ from httpx import Client, RemoteProtocolError, TimeoutException
 from netns.clients.drivers.asking import Connections
 from netns.clients.drivers.outcomes import outcome
 from netns.clients.drivers.threads import drive
-from netns.clients.order import Order, read
+from netns.clients.spec import ClientSpec, read
 from netns.record.recording import Outcome
 
 
 class User:
-    def __init__(self, order: Order) -> None:
+    def __init__(self, spec: ClientSpec) -> None:
         self.connections = Connections()
-        self._client = Client(timeout=order.max_time_s) if order.max_time_s else Client()
+        self._client = Client(timeout=spec.max_time_s) if spec.max_time_s else Client()
 
     def ask(self, method: str, url: str, body: bytes | None) -> tuple[int, str]:
         response = self._client.request(method, url, content=body, extensions={"trace": self._trace})

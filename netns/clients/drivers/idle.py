@@ -23,7 +23,7 @@ from contextlib import suppress
 
 from netns.clients import log
 from netns.clients.log import Ended
-from netns.clients.order import Order, read
+from netns.clients.spec import ClientSpec, read
 from netns.record.recording import Outcome, Request
 
 AT_ONCE = 64
@@ -38,9 +38,9 @@ TCP_REPAIR = 19
 class Client(asyncio.Protocol):
     """One client and its connection, of which it has one at a time."""
 
-    def __init__(self, name: str, order: Order, *, source_port: int, half_closed: bool) -> None:
+    def __init__(self, name: str, spec: ClientSpec, *, source_port: int, half_closed: bool) -> None:
         self._name = name
-        self._order = order
+        self._spec = spec
         self._source_port = source_port
         self._half_closed = half_closed
         self._asked = 0
@@ -58,13 +58,13 @@ class Client(asyncio.Protocol):
         reused = self._transport is not None
         status, server, error = 0, "", ""
         try:
-            async with asyncio.timeout(self._order.max_time_s or None):
+            async with asyncio.timeout(self._spec.max_time_s or None):
                 if self._transport is None:
                     await self._connect()
                 status, server = await self._ask(name)
             outcome = Outcome.OK if status < 400 else Outcome.HTTP_ERROR
         except TimeoutError:
-            outcome, error = Outcome.TIMEOUT, f"no answer within {self._order.max_time_s:g} s"
+            outcome, error = Outcome.TIMEOUT, f"no answer within {self._spec.max_time_s:g} s"
             self._drop()
         except ConnectionRefusedError as problem:
             outcome, error = Outcome.REFUSED, str(problem)
@@ -106,7 +106,7 @@ class Client(asyncio.Protocol):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 connection.bind(("", self._source_port))
             self._port = 0
-            await loop.sock_connect(connection, (self._order.host, self._order.port))
+            await loop.sock_connect(connection, (self._spec.host, self._spec.port))
         except BaseException:
             connection.close()
             raise
@@ -117,7 +117,7 @@ class Client(asyncio.Protocol):
         assert self._transport is not None  # noqa: S101 - it has just been made, or was there
         self._received = b""
         self._answer = asyncio.get_running_loop().create_future()
-        host = self._order.host
+        host = self._spec.host
         self._transport.write(f"GET /?{name} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         try:
             while self._ended == "fin" and not self._answer.done():
@@ -197,16 +197,16 @@ def parse(received: bytes) -> tuple[int, str] | None:
     return status, body.decode(errors="replace").partition("\n")[0] if status < 400 else ""
 
 
-async def run(order: Order, options: argparse.Namespace) -> None:
+async def run(spec: ClientSpec, options: argparse.Namespace) -> None:
     """Open the connections, then do as the signals say until SIGTERM or the end of the lifetime."""
     clients = [
         Client(
-            order.named(options.first + n),
-            order,
+            spec.named(options.first + n),
+            spec,
             source_port=options.source_port and options.source_port + n,
             half_closed=options.half_closed,
         )
-        for n in range(order.count)
+        for n in range(spec.count)
     ]
     slots = asyncio.Semaphore(AT_ONCE)
     under_way: set[asyncio.Task[None]] = set()
@@ -232,14 +232,14 @@ async def run(order: Order, options: argparse.Namespace) -> None:
     loop.add_signal_handler(signal.SIGUSR2, vanish)
     ask()
     with suppress(TimeoutError):
-        await asyncio.wait_for(over.wait(), order.lifetime_s)
+        await asyncio.wait_for(over.wait(), spec.lifetime_s)
     for task in under_way:
         task.cancel()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="netns.clients.drivers.idle", description=__doc__)
-    parser.add_argument("words", nargs="+", metavar="KEY=VALUE", help="the order: netns/clients/order.py")
+    parser.add_argument("words", nargs="+", metavar="KEY=VALUE", help="the clients: netns/clients/spec.py")
     parser.add_argument("--first", type=int, default=1, help="the number of the first client")
     parser.add_argument("--half-closed", action="store_true", help="answer a FIN with nothing but an ACK")
     parser.add_argument("--source-port", type=int, default=0, help="of the first client; the next, the next")

@@ -10,15 +10,15 @@ from requests.exceptions import Timeout
 from netns.clients.drivers import urllib3
 from netns.clients.drivers.outcomes import outcome
 from netns.clients.drivers.threads import drive
-from netns.clients.order import Order, read
+from netns.clients.spec import ClientSpec, read
 from netns.record.recording import Outcome
 
 
 class User:
-    def __init__(self, order: Order) -> None:
+    def __init__(self, spec: ClientSpec) -> None:
         self.connections = urllib3.note()  # requests' connections are urllib3's
         self._session = Session()
-        self._timeout_s = order.max_time_s or None
+        self._timeout_s = spec.max_time_s or None
 
     def ask(self, method: str, url: str, body: bytes | None) -> tuple[int, str]:
         response = self._session.request(method, url, data=body, timeout=self._timeout_s)

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from netns.clients.drivers.asking import Asking, Connections
-from netns.clients.order import Order
+from netns.clients.spec import ClientSpec
 from netns.record.recording import Outcome
 
 
@@ -27,14 +27,14 @@ class User(Protocol):
         """What that exception means."""
 
 
-def drive(order: Order, user: Callable[[Order], User]) -> None:
+def drive(spec: ClientSpec, user: Callable[[ClientSpec], User]) -> None:
     """Have the clients live until SIGTERM, the end of their lifetime or, on demand, of stdin."""
-    signal.alarm(order.lifetime_s)
-    told: dict[int, SimpleQueue[str]] = {number: SimpleQueue() for number in range(1, order.count + 1)}
+    signal.alarm(spec.lifetime_s)
+    told: dict[int, SimpleQueue[str]] = {number: SimpleQueue() for number in range(1, spec.count + 1)}
     for number, methods in told.items():
-        arguments = (order, number, user, methods)
+        arguments = (spec, number, user, methods)
         threading.Thread(target=_live, args=arguments, daemon=True).start()
-    if order.on_demand:
+    if spec.on_demand:
         for line in sys.stdin:
             method, client = line.split()
             told[int(client)].put(method)
@@ -42,19 +42,19 @@ def drive(order: Order, user: Callable[[Order], User]) -> None:
         signal.pause()
 
 
-def _live(order: Order, number: int, make: Callable[[Order], User], told: SimpleQueue[str]) -> None:
-    user = make(order)
+def _live(spec: ClientSpec, number: int, make: Callable[[ClientSpec], User], told: SimpleQueue[str]) -> None:
+    user = make(spec)
     asked = 0
-    if not order.on_demand:
-        time.sleep(order.delay_s(number))
+    if not spec.on_demand:
+        time.sleep(spec.delay_s(number))
     while True:
         asked += 1
         began = time.monotonic()
-        method = told.get() if order.on_demand else order.method(asked)
-        asking = Asking(order, number, asked, method, user.connections)
+        method = told.get() if spec.on_demand else spec.method(asked)
+        asking = Asking(spec, number, asked, method, user.connections)
         try:
             asking.answered(*user.ask(method, asking.url, asking.body))
         except Exception as error:  # noqa: BLE001 - whatever a library raises is what its caller sees
             asking.failed(error, user.outcome(error))
-        if not order.on_demand:
-            time.sleep(max(0.0, began + 1 / order.rate - time.monotonic()))
+        if not spec.on_demand:
+            time.sleep(max(0.0, began + 1 / spec.rate - time.monotonic()))

@@ -13,7 +13,7 @@ from urllib3.util import Timeout
 from netns.clients.drivers.asking import Connections
 from netns.clients.drivers.outcomes import outcome
 from netns.clients.drivers.threads import drive
-from netns.clients.order import Order, read
+from netns.clients.spec import ClientSpec, read
 from netns.record.recording import Outcome
 
 _of_thread = threading.local()
@@ -37,9 +37,9 @@ def note() -> Connections:
 
 
 class User:
-    def __init__(self, order: Order) -> None:
+    def __init__(self, spec: ClientSpec) -> None:
         self.connections = note()
-        self._pools = PoolManager(timeout=Timeout(total=order.max_time_s or None))
+        self._pools = PoolManager(timeout=Timeout(total=spec.max_time_s or None))
 
     def ask(self, method: str, url: str, body: bytes | None) -> tuple[int, str]:
         response = self._pools.request(method, url, body=body)

@@ -20,7 +20,7 @@ from netns.cli.scenario import scenario as command
 from netns.errors import LabError
 from netns.lab.interface import Recorder, Say, quiet
 from netns.namespaces.lab import NamespaceLab
-from netns.observe.box import Watch
+from netns.observe.box import BoxWatch
 from netns.plan.config import LabConfig
 from netns.plan.topology import plan
 from netns.play import run as run_module
@@ -102,7 +102,7 @@ def watch() -> FakeWatch:
 
 def beginning(lab: NamespaceLab, watch: FakeWatch, say: Say = quiet) -> Beginning:
     clock = RunClock.start(lab)
-    return Beginning(lab, {}, say, {}, datetime.now(UTC), {}, clock, {}, cast(Watch, watch))
+    return Beginning(lab, {}, say, {}, datetime.now(UTC), {}, clock, {}, cast(BoxWatch, watch))
 
 
 @pytest.fixture

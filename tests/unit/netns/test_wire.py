@@ -9,7 +9,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
-from netns.clients.order import LONGEST_NAME
+from netns.clients.spec import LONGEST_NAME
 from netns.record.pcapng import Trace, merge
 from netns.record.segments import (
     Glance,

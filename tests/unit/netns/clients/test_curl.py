@@ -8,10 +8,10 @@ import pytest
 
 from netns.clients.drivers.curl import LARGE_RATE, ON_DEMAND, Words, command, outcome
 from netns.clients.group import LARGE_BYTES
-from netns.clients.order import LIFETIME_S, Order
+from netns.clients.spec import LIFETIME_S, ClientSpec
 from netns.record.recording import Outcome, Request
 
-ORDER = Order("192.0.2.10", 80, "curl", rate=10)
+ORDER = ClientSpec("192.0.2.10", 80, "curl", rate=10)
 
 
 def heard(*lines: str, kind: str = "curl") -> list[Request]:
@@ -39,7 +39,7 @@ def test_keep_alive_curl_asks_serially_at_a_rate_and_ends_by_itself() -> None:
 
 @pytest.mark.parametrize(("rate", "words"), [(1, "1/s"), (0.5, "1800/h"), (0.0001, "1/h"), (2.5, "9000/h")])
 def test_rate_is_said_in_whole_numbers_of_a_second_or_an_hour(rate: float, words: str) -> None:
-    argv = command("curl", Order("192.0.2.10", 80, "curl", rate=rate), "curl-1")
+    argv = command("curl", ClientSpec("192.0.2.10", 80, "curl", rate=rate), "curl-1")
     assert argv[argv.index("--rate") + 1] == words
 
 
@@ -68,7 +68,7 @@ def test_curl_on_demand_waits_at_its_gate_before_every_request() -> None:
 
 
 def test_longest_time_of_nought_leaves_curl_its_own() -> None:
-    assert "--max-time" not in command("curl", Order("192.0.2.10", 80, "curl", max_time_s=0), "curl-1")
+    assert "--max-time" not in command("curl", ClientSpec("192.0.2.10", 80, "curl", max_time_s=0), "curl-1")
 
 
 # What it says

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from netns.clients import order
+from netns.clients import spec
 from netns.clients.kinds import KINDS, Wanted, missing, parse_clients
-from netns.clients.order import Order
+from netns.clients.spec import ClientSpec
 
 
 def test_clients_are_asked_for_by_kind_and_number() -> None:
@@ -38,19 +38,19 @@ def test_kind_that_is_not_installed_is_named_with_what_installs_it() -> None:
 
 
 def test_order_is_read_as_it_was_said() -> None:
-    told = Order("192.0.2.10", 8080, "java", 3, 0.5, 1.25, 5, 60, on_demand=True)
-    assert order.read(told.words()) == told
-    assert order.read(Order("192.0.2.10", 80, "curl").words()) == Order("192.0.2.10", 80, "curl")
+    told = ClientSpec("192.0.2.10", 8080, "java", 3, 0.5, 1.25, 5, 60, on_demand=True)
+    assert spec.read(told.words()) == told
+    assert spec.read(ClientSpec("192.0.2.10", 80, "curl").words()) == ClientSpec("192.0.2.10", 80, "curl")
 
 
 @pytest.mark.parametrize(
     ("post_every", "methods"), [(4, "GGGPGGGP"), (0, "GGGGGGGG"), (1, "PPPPPPPP"), (2, "GPGPGPGP")]
 )
 def test_each_so_manieth_request_is_a_post(post_every: int, methods: str) -> None:
-    told = Order("192.0.2.10", 80, "urllib3", post_every=post_every)
+    told = ClientSpec("192.0.2.10", 80, "urllib3", post_every=post_every)
     assert "".join(told.method(number)[0] for number in range(1, 9)) == methods
 
 
 def test_clients_of_one_rate_do_not_all_begin_at_the_same_moment() -> None:
-    told = Order("192.0.2.10", 80, "urllib3", count=4, rate=10)
+    told = ClientSpec("192.0.2.10", 80, "urllib3", count=4, rate=10)
     assert [told.delay_s(number) for number in (1, 2, 3, 4)] == pytest.approx([0, 0.025, 0.05, 0.075])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from netns.analysis.advice import advise
-from netns.analysis.attempts import Actors, Wire
+from netns.analysis.attempts import Actors, Flows
 from netns.analysis.causes import Explained
 from netns.analysis.explain import explain
 from netns.analysis.facts import Facts
@@ -310,7 +310,7 @@ class Story:
         )
 
     def explained(self) -> tuple[Explained, ...]:
-        wire = Wire(PLACES, self.segments, self.unreachable)
+        wire = Flows(PLACES, self.segments, self.unreachable)
         return explain(self.requests, wire, self.history(), slack_s=0.05)
 
 

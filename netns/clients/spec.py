@@ -13,11 +13,11 @@ MAX_TIME_S = 2.0
 POST_EVERY = 4
 
 LONGEST_NAME = 48
-"""A request's line must name it within wire.KEPT bytes, whatever its path."""
+"""A request's line must name it within segments.KEPT bytes, whatever its path."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class ClientSpec:
     """So many clients, what they ask, and how often. All times are real."""
 
     host: str
@@ -30,7 +30,7 @@ class Order:
     max_time_s: float = MAX_TIME_S
     """For a request; 0: the library's own default."""
     post_every: int = POST_EVERY
-    """Each so-manieth request is a POST; 1: all, 0: none."""
+    """Every Nth request is a POST; 1: all, 0: none."""
     lifetime_s: int = LIFETIME_S
     on_demand: bool = False
     """Requests are made as told on stdin, and not at the rate."""
@@ -64,10 +64,10 @@ class Order:
         return f"http://{self.host}:{self.port}/?{request}"
 
 
-def read(words: Iterable[str]) -> Order:
-    """The order that the words of a command line are; ValueError or KeyError when they are none."""
+def read(words: Iterable[str]) -> ClientSpec:
+    """The spec that the words of a command line are; ValueError or KeyError when they are none."""
     said = dict(word.split("=", 1) for word in words)
-    return Order(
+    return ClientSpec(
         host=said["host"],
         port=int(said["port"]),
         client=said["client"],

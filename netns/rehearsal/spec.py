@@ -18,7 +18,7 @@ CLIENTS = "curl:6,curl-post:4,curl-new:4,urllib3:4,requests:4,httpx:4,aiohttp:4,
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class RehearsalSpec:
     """A rehearsal to be played."""
 
     command: tuple[str, ...]
@@ -41,7 +41,7 @@ class Order:
         return not any(SERVER in word for word in self.command)
 
 
-def ordered(
+def specify(
     config: LabConfig,
     command: Sequence[str],
     *,
@@ -51,8 +51,8 @@ def ordered(
     timeout_s: float = 900.0,
     terms: Terms | None = None,
     say: Say,
-) -> Order:
-    """The order, checked against the lab and this machine.
+) -> RehearsalSpec:
+    """The rehearsal, checked against the lab and this machine.
 
     ValueError for servers, virtual servers or clients that there are none of, and for virtual servers that
     no client speaks to; MissingError when a kind of client that was asked for is not installed. Of the
@@ -71,7 +71,7 @@ def ordered(
         raise MissingError("; ".join(lacking.values()))
     for text in lacking.values():
         say(f"left out: {text}")
-    order = Order(
+    spec = RehearsalSpec(
         command=tuple(command),
         servers=chosen,
         clients=_placed(
@@ -82,9 +82,9 @@ def ordered(
         terms=terms or Terms(),
         seed=random.randrange(1_000_000),  # noqa: S311 - of a moment, not of a secret
     )
-    if order.fleet and parallel > 1:
+    if spec.fleet and parallel > 1:
         raise ValueError("--parallel is for a command with {server}: this one runs once, for all of them")
-    return order
+    return spec
 
 
 def _placed(

@@ -8,7 +8,7 @@ import pytest
 
 from lb.config import parse
 from netns.plan.config import LabConfig
-from netns.rehearsal.order import Order, ordered
+from netns.rehearsal.spec import RehearsalSpec, specify
 
 
 def config(**protocols: str) -> LabConfig:
@@ -32,27 +32,30 @@ def config(**protocols: str) -> LabConfig:
 TWO = {"web": "tcp", "api": "tcp"}
 
 
-def order(lab: LabConfig, *command: str, **options: Any) -> Order:
-    return ordered(lab, command or ("./deploy.sh", "{server}"), say=lambda _: None, **options)
+def specified(lab: LabConfig, *command: str, **options: Any) -> RehearsalSpec:
+    return specify(lab, command or ("./deploy.sh", "{server}"), say=lambda _: None, **options)
 
 
-def asked(found: Order) -> list[tuple[str, str, int]]:
+def asked(found: RehearsalSpec) -> list[tuple[str, str, int]]:
     return [(one.group, one.service, one.count) for one in found.clients]
 
 
 def test_clients_ask_every_virtual_server_that_a_deployed_server_is_behind() -> None:
-    assert asked(order(config(**TWO), clients="curl:4")) == [("curl@web", "web", 4), ("curl@api", "api", 4)]
-    assert asked(order(config(**TWO), clients="curl:4", servers=["api2"])) == [("curl", "api", 4)]
+    assert asked(specified(config(**TWO), clients="curl:4")) == [
+        ("curl@web", "web", 4),
+        ("curl@api", "api", 4),
+    ]
+    assert asked(specified(config(**TWO), clients="curl:4", servers=["api2"])) == [("curl", "api", 4)]
 
 
 def test_a_client_is_told_whom_to_ask_by_its_virtual_servers_name() -> None:
-    found = order(config(**TWO), clients="curl:4@api,curl-new:2")
+    found = specified(config(**TWO), clients="curl:4@api,curl-new:2")
     assert asked(found) == [("curl@api", "api", 4), ("curl-new@web", "web", 2), ("curl-new@api", "api", 2)]
 
 
 def test_the_default_fleet_is_shared_among_virtual_servers() -> None:
-    alone = {one.group: one.count for one in order(config(web="tcp")).clients}
-    both = {one.group: one.count for one in order(config(**TWO)).clients}
+    alone = {one.group: one.count for one in specified(config(web="tcp")).clients}
+    both = {one.group: one.count for one in specified(config(**TWO)).clients}
     assert alone["curl"] == 6
     assert (both["curl@web"], both["curl@api"]) == (3, 3)
 
@@ -67,20 +70,20 @@ def test_the_default_fleet_is_shared_among_virtual_servers() -> None:
 )
 def test_clients_of_nowhere_are_refused(clients: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        order(config(**TWO), clients=clients)
+        specified(config(**TWO), clients=clients)
 
 
 def test_a_udp_virtual_server_is_refused_unless_other_clients_are_chosen() -> None:
     lab = config(web="tcp", dns="udp")
     with pytest.raises(ValueError, match="'dns' is UDP, and the lab's clients speak HTTP over TCP"):
-        order(lab, clients="curl:1")
-    assert asked(order(lab, clients="curl:1@web")) == [("curl", "web", 1)]
-    assert asked(order(lab, clients="curl:1", servers=["web1"])) == [("curl", "web", 1)]
+        specified(lab, clients="curl:1")
+    assert asked(specified(lab, clients="curl:1@web")) == [("curl", "web", 1)]
+    assert asked(specified(lab, clients="curl:1", servers=["web1"])) == [("curl", "web", 1)]
 
 
 def test_a_command_that_names_no_server_runs_once() -> None:
     lab = config(web="tcp")
-    assert order(lab, "ansible-playbook", "deploy.yml", clients="curl:1").fleet
-    assert not order(lab, "./deploy.sh", "--host={server}", clients="curl:1").fleet
+    assert specified(lab, "ansible-playbook", "deploy.yml", clients="curl:1").fleet
+    assert not specified(lab, "./deploy.sh", "--host={server}", clients="curl:1").fleet
     with pytest.raises(ValueError, match="--parallel is for a command with"):
-        order(lab, "ansible-playbook", "deploy.yml", clients="curl:1", parallel=2)
+        specified(lab, "ansible-playbook", "deploy.yml", clients="curl:1", parallel=2)
