@@ -12,7 +12,7 @@ from typing import Final
 from lb.client import BoxError
 from netns.errors import LabError
 from netns.play.run import Run
-from netns.record.recording import Wait
+from netns.record.recording import Change, Wait
 from netns.rehearsal.controls import Action
 from netns.web import StopSignal
 
@@ -25,11 +25,10 @@ STATES: Final = ("FAILED", "ACTIVE", "SUSPECT")
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """What a script waits for now; box seconds of the run."""
+class Pending:
+    """A wait that a script asked for and that has not ended; box seconds of the run."""
 
     what: str
-    since: float
     until: float
 
 
@@ -39,9 +38,9 @@ class Actions:
     def __init__(self, run: Run, over: threading.Event) -> None:
         """`over` is set when nobody is to wait any more."""
         self.waits: dict[str, list[Wait]] = defaultdict(list)
-        """Those that have ended, by server."""
-        self.asking: dict[str, Asking] = {}
-        """What is being waited for, by server."""
+        """The waits that have ended, by server."""
+        self.pending: dict[str, Pending] = {}
+        """Those that have not, by server."""
         self._run = run
         self._over = over
 
@@ -53,7 +52,7 @@ class Actions:
         match words:
             case ["stop"]:
                 self._run.stop(server)
-            case ["stop", how] if how in {one.value for one in StopSignal}:
+            case ["stop", how] if how in {signal.value for signal in StopSignal}:
                 self._run.stop(server, how)
             case ["start"]:
                 self._run.start(server)
@@ -61,7 +60,7 @@ class Actions:
                 self._run.stop(server)
                 self._run.start(server)
             case _:
-                ways = "|".join(one.value for one in StopSignal)
+                ways = "|".join(signal.value for signal in StopSignal)
                 raise LabError(f"L4LAB_WEB: stop [{ways}], start or restart is allowed")
         return ""
 
@@ -70,13 +69,13 @@ class Actions:
             raise LabError(f"L4LAB_WAIT: {'|'.join(STATES)} [SECONDS] is allowed")
         wanted = words[0]
         within_s = _number("L4LAB_WAIT", words[1]) if len(words) == 2 else PATIENCE_S
-        with self._asked(server, f"wait {wanted}", within_s) as asking:
+        with self._waiting(server, f"wait {wanted}", within_s) as wait:
             while True:
                 states = self._states(server)
                 if all(state == wanted for state in states):
                     self._run.note(f"the script was told that the box says {wanted}", server)
                     return ""
-                if self._run.now() > asking.until or self._over.wait(POLL_S):
+                if self._run.now() > wait.until or self._over.wait(POLL_S):
                     now, waited = ", ".join(states), f"{within_s:g} {self._run.unit}"
                     raise LabError(f"L4LAB_WAIT: {server} is {now}, not {wanted}, after {waited}")
 
@@ -86,39 +85,57 @@ class Actions:
             rows = self._run.lab.box.servers()
         except BoxError as error:
             raise LabError(f"L4LAB_WAIT: {error}") from error
-        found = [row["state"] for row in rows if row["name"] == server]
-        if not found:
+        states = [row["state"] for row in rows if row["name"] == server]
+        if not states:
             known = ", ".join(dict.fromkeys(row["name"] for row in rows)) or "no server"
             raise LabError(f"L4LAB_WAIT: the box has no server {server!r}: it has {known}")
-        return found
+        return states
 
     def _sleep(self, server: str, words: Sequence[str]) -> str:
         if len(words) != 1:
             raise LabError("L4LAB_SLEEP: a number of box seconds is allowed")
         span_s = _number("L4LAB_SLEEP", words[0])
-        with self._asked(server, f"sleep {span_s:g}", span_s):
+        with self._waiting(server, f"sleep {span_s:g}", span_s):
             self._over.wait(span_s / self._run.speed)
         return ""
 
     @contextmanager
-    def _asked(self, server: str, what: str, within_s: float) -> Iterator[Asking]:
+    def _waiting(self, server: str, what: str, within_s: float) -> Iterator[Pending]:
         began = self._run.now()
-        asking = self.asking[server] = Asking(what, began, began + within_s)
+        wait = self.pending[server] = Pending(what, began + within_s)
         try:
-            yield asking
+            yield wait
         finally:
-            self.asking.pop(server, None)
+            self.pending.pop(server, None)
             self.waits[server].append(Wait(what, began, self._run.now()))
 
 
 def outside_s(began: float, ended: float, waits: Iterable[Wait]) -> float:
     """How much of that time is covered by no wait; waits may overlap."""
     covered, until = 0.0, began
-    for wait in sorted(waits, key=lambda one: one.began):
+    for wait in sorted(waits, key=lambda wait: wait.began):
         first, last = max(wait.began, until), min(wait.ended, ended)
         covered += max(0.0, last - first)
         until = max(until, last)
     return ended - began - covered
+
+
+def undisturbed(
+    waits: Mapping[str, Sequence[Wait]], changes: Sequence[Change], *, late_s: float
+) -> list[Wait]:
+    """The waits, by server, during which no other server changed.
+
+    One command for the whole fleet did what it did beside the others by its own clock. `late_s`: by so much a
+    change that came before a wait may be dated into it.
+    """
+    return [
+        wait
+        for server, asked in waits.items()
+        for wait in asked
+        if not any(
+            change.server != server and wait.began + late_s < change.time < wait.ended for change in changes
+        )
+    ]
 
 
 def _number(name: str, text: str) -> float:

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from netns.errors import LabError
 from netns.lab import program
@@ -55,40 +57,57 @@ def surroundings(lab: Lab) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True, slots=True)
 class Script:
-    """One run of the command, from start() until it has ended or was stopped; server "" is all of them."""
+    """One run of the command that is to be; server "" is all of them."""
 
-    def __init__(
-        self, lab: Lab, server: str, command: Sequence[str], env: Mapping[str, str], log: Path
-    ) -> None:
-        self.server = server
-        self.command = tuple(word.replace(SERVER, server) for word in command)
-        self._lab = lab
-        self._env = dict(env)
-        self._log = log
-        self._read = 0
+    server: str
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    log: Path
+    """Gets what the command writes."""
 
-    def start(self) -> None:
+    @classmethod
+    def of(cls, server: str, command: Sequence[str], env: Mapping[str, str], log: Path) -> Self:
+        """`command` has SERVER in place of the server's name."""
+        return cls(server, tuple(word.replace(SERVER, server) for word in command), env, log)
+
+    def start(self, lab: Lab) -> RunningScript:
         """LabError when there is no such program."""
-        with self._log.open("wb") as log:
-            self._running = subprocess.Popen(
+        with self.log.open("wb") as log:
+            popen = subprocess.Popen(
                 ["env", "--default-signal", "sh", "-c", _GATE, "sh", *self.command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=self._env,
+                env=self.env,
                 start_new_session=True,
             )
-        self._process = process.leader(self._running.pid, self._log)
-        self._lab.keep(self._role, self._process)
-        assert self._running.stdin is not None  # noqa: S101 - it is a pipe
-        with self._running.stdin as gate:
+        running = RunningScript(lab, self, popen)
+        assert popen.stdin is not None  # noqa: S101 - it is a pipe
+        with popen.stdin as gate:
             gate.write(b"go\n")
+        return running
+
+
+class RunningScript:
+    """One run of the command, until it has ended or was stopped."""
+
+    def __init__(self, lab: Lab, script: Script, popen: subprocess.Popen[bytes]) -> None:
+        """Note it in the lab's state."""
+        self.server = script.server
+        self.command = script.command
+        self._lab = lab
+        self._log = script.log
+        self._popen = popen
+        self._process = process.leader(popen.pid, script.log)
+        self._read = 0
+        lab.keep(self._role, self._process)
 
     @property
     def exit_code(self) -> int | None:
         """None while it runs."""
-        return self._running.poll()
+        return self._popen.poll()
 
     def lines(self) -> list[str]:
         """The whole lines that it has written since the last call."""
@@ -117,10 +136,10 @@ class Script:
         deadline = time.monotonic() + STOP_S
         process.send(self._process, signal.SIGTERM, to_all=True)
         while process.members(self._process) and time.monotonic() < deadline:
-            self._running.poll()
+            self._popen.poll()
             time.sleep(process.POLL_S)
         process.send(self._process, signal.SIGKILL, to_all=True)
-        self._running.wait(STOP_S)
+        self._popen.wait(STOP_S)
         self._lab.drop(self._role)
 
     @property
