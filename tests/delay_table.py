@@ -53,7 +53,7 @@ def rehearsed(script: str, lab: Path | None, delay_ms: float, speed: float) -> d
         argv = [
             sys.executable,
             "-m",
-            "netns.cli.main.main",
+            "netns.cli",
             "rehearse",
             "-f",
             str(file),

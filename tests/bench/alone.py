@@ -218,11 +218,9 @@ def starts(size: Size) -> Figures:
     taken = []
     for _ in range(size.starts):
         try:
-            taken.append(
-                _takes("netns.cli.main.main", "up", "--name", LAB, "-f", str(_lab_file()), "--no-wait")
-            )
+            taken.append(_takes("netns.cli", "up", "--name", LAB, "-f", str(_lab_file()), "--no-wait"))
         finally:
-            _takes("netns.cli.main.main", "down", "--name", LAB)
+            _takes("netns.cli", "down", "--name", LAB)
     figures["lab_s"] = statistics.median(taken)
     return figures
 

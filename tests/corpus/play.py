@@ -24,7 +24,7 @@ SCRIPT_S: Final = 90.0
 TIMEOUT_S: Final = 240.0
 """For a whole rehearsal."""
 
-L4LAB: Final = (sys.executable, "-m", "netns.cli.main.main")
+L4LAB: Final = (sys.executable, "-m", "netns.cli")
 
 
 def deploys() -> list[Path]:

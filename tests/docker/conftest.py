@@ -85,7 +85,7 @@ def docker(*arguments: str) -> str:
 
 def l4lab(*arguments: str) -> subprocess.CompletedProcess[str]:
     """An `l4lab docker` command, as a user runs it."""
-    argv = [sys.executable, "-m", "netns.cli.main.main", "docker", *arguments]
+    argv = [sys.executable, "-m", "netns.cli", "docker", *arguments]
     # Without the COLUMNS that readline, which pytest imports, puts into what a child inherits.
     return subprocess.run(argv, capture_output=True, text=True, check=False, env=dict(os.environ))
 

@@ -85,7 +85,7 @@ def wait_until_bound(compose: Compose) -> None:
 @contextmanager
 def watching(compose: Compose) -> Iterator[Watch]:
     """`l4lab docker attach --watch` in the background, until the end of the block or its own."""
-    argv = [sys.executable, "-m", "netns.cli.main.main", "docker", "attach", "--project", NAME, "--watch"]
+    argv = [sys.executable, "-m", "netns.cli", "docker", "attach", "--project", NAME, "--watch"]
     log = compose.directory / "watch.log"
     with log.open("w") as output, subprocess.Popen(argv, stderr=output) as process:
         try:

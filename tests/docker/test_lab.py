@@ -47,7 +47,7 @@ CLIENTS = "curl:6,curl-new:4,urllib3:4,requests:4,node:4"
 
 
 def program(*words: str) -> list[str]:
-    return ["env", "--default-signal=INT", sys.executable, "-m", "netns.cli.main.main", *words]
+    return ["env", "--default-signal=INT", sys.executable, "-m", "netns.cli", *words]
 
 
 def l4lab(*words: str, **environment: str) -> tuple[int, dict[str, Any], str]:

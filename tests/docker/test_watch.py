@@ -43,7 +43,7 @@ def shop(make_project: MakeProject, tmp_path_factory: pytest.TempPathFactory) ->
 @contextmanager
 def watching(compose: Compose, **environment: str) -> Iterator[Path]:
     """A watch in the background; what it has said so far is in the file."""
-    argv = [sys.executable, "-m", "netns.cli.main.main", "docker", "attach", "--project", NAME, "--watch"]
+    argv = [sys.executable, "-m", "netns.cli", "docker", "attach", "--project", NAME, "--watch"]
     log = compose.directory / "watch.log"
     env = {**os.environ, **environment}
     with log.open("w") as output, subprocess.Popen(argv, stderr=output, env=env) as process:
@@ -95,7 +95,7 @@ def test_watch_waits_for_a_project_that_is_taken_down_and_attaches_it_again(shop
 
 def test_detach_of_a_project_that_is_gone_ends_its_watch(shop: Compose) -> None:
     shop("up", "--detach", "--no-build")
-    argv = [sys.executable, "-m", "netns.cli.main.main", "docker", "attach", "--project", NAME, "--watch"]
+    argv = [sys.executable, "-m", "netns.cli", "docker", "attach", "--project", NAME, "--watch"]
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
         wait_until_served(shop)
         shop("down", "--timeout", "1")

@@ -75,7 +75,7 @@ def rehearse(path: Path, script: str, clients: str, speed: int = 1) -> dict[str,
     file.chmod(0o755)
     words = ["--name", NAME, "--speed", str(speed), "--servers", "rs1", "--clients", clients, "--json"]
     done = subprocess.run(
-        [sys.executable, "-m", "netns.cli.main.main", "rehearse", *words, "--", str(file), "{server}"],
+        [sys.executable, "-m", "netns.cli", "rehearse", *words, "--", str(file), "{server}"],
         capture_output=True,
         text=True,
         timeout=200,

@@ -31,7 +31,7 @@ RETRIES = {("curl", "GET"), ("curl-post", "POST"), ("urllib3", "GET"), ("aiohttp
 @pytest.fixture(scope="module")
 def measured() -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "netns.cli.main.main", "clients", "measure", "--json", *KINDS_MEASURED],
+        [sys.executable, "-m", "netns.cli", "clients", "measure", "--json", *KINDS_MEASURED],
         capture_output=True,
         text=True,
         timeout=250,
@@ -131,7 +131,7 @@ def test_a_fleet_of_all_kinds_logs_what_servers_and_captures_have(make_lab: Make
 
 def test_a_kind_that_is_not_installed_is_named_with_what_helps() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "netns.cli.main.main", "clients", "list", "--json"],
+        [sys.executable, "-m", "netns.cli", "clients", "list", "--json"],
         capture_output=True,
         text=True,
         timeout=60,

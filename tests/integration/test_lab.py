@@ -550,7 +550,7 @@ def test_status_of_no_lab_fails_and_says_how_to_make_it() -> None:
 
 def test_exec_runs_on_the_node_and_gives_its_exit_code(lab: NamespaceLab) -> None:
     def execute(*command: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "netns.cli.main.main", "exec", "--name", NAME, "rs1", *command]
+        argv = [sys.executable, "-m", "netns.cli", "exec", "--name", NAME, "rs1", *command]
         return subprocess.run(argv, capture_output=True, text=True, check=False)
 
     assert str(lab.node("rs1").address) in execute("--", "ip", "addr", "show", "eth0").stdout
@@ -559,7 +559,7 @@ def test_exec_runs_on_the_node_and_gives_its_exit_code(lab: NamespaceLab) -> Non
 
 def test_capture_command_writes_one_file_and_counts_by_node(lab: NamespaceLab, tmp_path: Path) -> None:
     path = tmp_path / "out.pcapng"
-    argv = [sys.executable, "-m", "netns.cli.main.main", "capture", "--name", NAME, "--json", "-o", str(path)]
+    argv = [sys.executable, "-m", "netns.cli", "capture", "--name", NAME, "--json", "-o", str(path)]
     argv += ["client", "router:client", "--filter", "tcp"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as capture:
         assert capture.stderr is not None
@@ -578,7 +578,7 @@ def test_down_ends_a_capture_whose_command_was_killed(lab: NamespaceLab, tmp_pat
     argv = [
         sys.executable,
         "-m",
-        "netns.cli.main.main",
+        "netns.cli",
         "capture",
         "--name",
         NAME,

@@ -37,7 +37,7 @@ def clean() -> Iterator[None]:
 
 def command(*words: str, speed: int = 20) -> list[str]:
     """`l4lab rehearse`, which heeds SIGINT even where the tests, run in the background, do not."""
-    program = ["env", "--default-signal=INT", sys.executable, "-m", "netns.cli.main.main"]
+    program = ["env", "--default-signal=INT", sys.executable, "-m", "netns.cli"]
     return [*program, "rehearse", "--name", NAME, "--speed", str(speed), *words]
 
 

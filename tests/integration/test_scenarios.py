@@ -66,7 +66,7 @@ def run(*arguments: str) -> tuple[int, dict[str, Any], str]:
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     """`l4lab scenario run` in a process that heeds SIGINT even where the tests, in the background, do not."""
-    program = ["env", "--default-signal=INT", sys.executable, "-m", "netns.cli.main.main"]
+    program = ["env", "--default-signal=INT", sys.executable, "-m", "netns.cli"]
     command = [*program, "scenario", "run", *arguments, "--name", NAME]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

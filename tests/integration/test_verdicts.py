@@ -294,7 +294,7 @@ def test_each_of_two_rehearsals_in_one_lab_is_judged_by_its_own(tmp_path: Path) 
 def test_a_lab_that_is_up_is_used_as_it_is_and_only_what_contradicts_it_is_refused() -> None:
     labs.up(load(None, name=NAME, speed=10)).close()
     words = ("--name", NAME, "--servers", "rs1", "--clients", "curl:3", "--json", "--", "true", "{server}")
-    program = [sys.executable, "-m", "netns.cli.main.main", "rehearse"]
+    program = [sys.executable, "-m", "netns.cli", "rehearse"]
 
     def ask(*more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
