@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from netns.clients import log
 from netns.clients.drivers.curl import LARGE
-from netns.clients.kinds import KINDS, Kind
+from netns.clients.kinds import KINDS, ClientKind
 from netns.clients.log import Logged
 from netns.clients.spec import LONGEST_NAME, ClientSpec
 from netns.errors import MissingError
@@ -29,7 +29,7 @@ that came before, so what waits to be read must be little."""
 class Clients:
     """A group of clients that run. Times of what it gives are CLOCK_MONOTONIC seconds."""
 
-    def __init__(self, name: str, kind: Kind, count: int, *programs: Program) -> None:
+    def __init__(self, name: str, kind: ClientKind, count: int, *programs: Program) -> None:
         self.name = name
         self.kind = kind
         self.names = [f"{name}-{number}" for number in range(1, count + 1)]
@@ -70,7 +70,9 @@ class Clients:
             running.stop()
 
 
-def start_clients(lab: Lab, node: str, kind: Kind, spec: ClientSpec, options: Sequence[str] = ()) -> Clients:
+def start_clients(
+    lab: Lab, node: str, kind: ClientKind, spec: ClientSpec, options: Sequence[str] = ()
+) -> Clients:
     """Start the clients of a spec on the node; `options` are those of the kind's driver.
 
     MissingError when the kind is not installed, ValueError when its name is too long.

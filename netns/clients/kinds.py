@@ -17,7 +17,7 @@ JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ClientKind:
     """A kind of client."""
 
     name: str
@@ -46,7 +46,7 @@ class Kind:
 class Wanted:
     """So many clients of a kind."""
 
-    kind: Kind
+    kind: ClientKind
     count: int
     service: str = ""
     """The virtual server that they ask; "" leaves the choice to who starts them."""
@@ -66,8 +66,10 @@ def _python(driver: str, *first: str) -> Callable[[ClientSpec], list[str]]:
     return lambda spec: [sys.executable, "-m", module, *first, *spec.words()]
 
 
-def _curl(name: str, is_a: str, *, post: bool = False, keeps: bool = True, answered: bool = True) -> Kind:
-    return Kind(
+def _curl(
+    name: str, is_a: str, *, post: bool = False, keeps: bool = True, answered: bool = True
+) -> ClientKind:
+    return ClientKind(
         name,
         is_a,
         programs.curl,
@@ -80,8 +82,8 @@ def _curl(name: str, is_a: str, *, post: bool = False, keeps: bool = True, answe
     )
 
 
-def _library(name: str, is_a: str) -> Kind:
-    return Kind(name, is_a, programs.package(name), f"pip install {name}", _python(name))
+def _library(name: str, is_a: str) -> ClientKind:
+    return ClientKind(name, is_a, programs.package(name), f"pip install {name}", _python(name))
 
 
 _ALL = (
@@ -95,22 +97,24 @@ _ALL = (
     _library("requests", "a requests.Session"),
     _library("httpx", "an httpx.Client"),
     _library("aiohttp", "an aiohttp.ClientSession"),
-    Kind(
+    ClientKind(
         "node",
         "an http.Agent with keepAlive, of Node.js",
         programs.node,
         "apt-get install nodejs",
         lambda spec: ["node", str(DRIVERS / "client.mjs"), *spec.words()],
     ),
-    Kind(
+    ClientKind(
         "java",
         "a java.net.http.HttpClient",
         programs.java,
         "apt-get install openjdk-17-jdk-headless (a JDK of 11 or later)",
         lambda spec: ["java", *JVM, str(DRIVERS / "Client.java"), *spec.words()],
     ),
-    Kind("go", "an http.Client of Go's net/http", programs.go, "apt-get install golang-go", _python("go")),
-    Kind(
+    ClientKind(
+        "go", "an http.Client of Go's net/http", programs.go, "apt-get install golang-go", _python("go")
+    ),
+    ClientKind(
         "wrk",
         "a connection of wrk's; only the sum of their requests is known",
         programs.wrk,
@@ -120,7 +124,7 @@ _ALL = (
         asks_on=False,
         answered=False,
     ),
-    Kind(
+    ClientKind(
         "idle",
         "a connection that carries one GET and is then left open",
         programs.python,

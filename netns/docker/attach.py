@@ -19,8 +19,8 @@ from netns.docker.change import Change, noted
 from netns.docker.configuration import Ours, without
 from netns.docker.container import Container
 from netns.docker.engine import Engine
-from netns.docker.ledger import ALL, Attached, Changed, Ledger
-from netns.docker.plan import Plan, Work, find_box, plan
+from netns.docker.ledger import ALL, Attached, AttachLedger, Changed
+from netns.docker.plan import AttachPlan, Work, find_box, plan
 from netns.docker.sandbox import Sandbox
 from netns.docker.servers import Problem
 from netns.errors import Gone, LabError, MissingError, UnreachableError
@@ -32,7 +32,7 @@ BOX_S = 20.0
 POLL_S = 0.25
 
 
-def attach(engine: Engine, project: str | None, *, say: Say) -> Plan:
+def attach(engine: Engine, project: str | None, *, say: Say) -> AttachPlan:
     """Make real servers of the labelled containers of the project, or of all, once.
 
     Problem, with nothing changed, when a label can't be followed. LabError when a container's network could
@@ -45,7 +45,7 @@ def attach(engine: Engine, project: str | None, *, say: Say) -> Plan:
     return done
 
 
-def follow(engine: Engine, project: str | None, *, say: Say) -> Plan:
+def follow(engine: Engine, project: str | None, *, say: Say) -> AttachPlan:
     """The same as far as it goes, for who holds the lock: what can't be is in the plan's problems."""
     return _attach(engine, project, say, strict=False)
 
@@ -59,7 +59,7 @@ def detach(name: str, *, say: Say) -> bool:
         attached = ledger.read(name)
         if attached is None:
             return False
-        book = Ledger(attached)
+        book = AttachLedger(attached)
         failures = [*_take_out_of_box(book), *_restore_all(book, say)]
         if failures:
             raise LabError("not taken back, try again: " + "; ".join(failures))
@@ -94,7 +94,7 @@ def _client(box: Sandbox) -> BoxClient:
     return BoxClient(sockets[0])
 
 
-def _attach(engine: Engine, project: str | None, say: Say, *, strict: bool) -> Plan:
+def _attach(engine: Engine, project: str | None, say: Say, *, strict: bool) -> AttachPlan:
     try:
         return _attach_to_box(engine, project, say, strict=strict)
     except BoxError as error:
@@ -103,7 +103,7 @@ def _attach(engine: Engine, project: str | None, say: Say, *, strict: bool) -> P
         raise LabError(f"the box's configuration is not understood: {error}") from error
 
 
-def _attach_to_box(engine: Engine, project: str | None, say: Say, *, strict: bool) -> Plan:
+def _attach_to_box(engine: Engine, project: str | None, say: Say, *, strict: bool) -> AttachPlan:
     containers = engine.containers(project)
     container = find_box(containers, project)
     if not container.pid:
@@ -111,7 +111,7 @@ def _attach_to_box(engine: Engine, project: str | None, say: Say, *, strict: boo
     name = project or ALL
     _refuse_twice(containers, name)
     box = sandbox.of(container)
-    book = Ledger(ledger.read(name) or Attached(name))
+    book = AttachLedger(ledger.read(name) or Attached(name))
     left, addresses = book.attached.ours, book.attached.addresses
     if book.attached.box != box:
         left = Ours()  # another one, or the same again: it has what its file says
@@ -141,7 +141,7 @@ def _attach_to_box(engine: Engine, project: str | None, say: Say, *, strict: boo
     return replace(wanted, problems=(*wanted.problems, *refused))
 
 
-def _do(work: Work, book: Ledger, say: Say) -> None:
+def _do(work: Work, book: AttachLedger, say: Say) -> None:
     """Make what is missing of the changes, unless nothing is new: what was put there may be taken by hand."""
     container = work.container
     here = sandbox.of(container)
@@ -176,7 +176,7 @@ def _do(work: Work, book: Ledger, say: Say) -> None:
     book.container(container.id, done)
 
 
-def _take_out_of_box(book: Ledger) -> Iterator[str]:
+def _take_out_of_box(book: AttachLedger) -> Iterator[str]:
     """Have the box without what was put there; what went wrong."""
     box = book.attached.box
     if box is not None and box.there:
@@ -192,7 +192,7 @@ def _take_out_of_box(book: Ledger) -> Iterator[str]:
     book.note(box=None, ours=Ours())
 
 
-def _restore_all(book: Ledger, say: Say) -> Iterator[str]:
+def _restore_all(book: AttachLedger, say: Say) -> Iterator[str]:
     """Undo what was changed in networks, the last first; what went wrong."""
     for container_id, changed in reversed(book.attached.containers.items()):
 

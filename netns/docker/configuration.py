@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from lb.config import BoxConfig, ConfigError, parse
-from netns.docker.servers import Problem, Server
+from netns.docker.servers import Problem, ServerContainer
 
 DSCPS = range(1, 64)
 
@@ -48,8 +48,8 @@ def without(configuration: BoxConfig, ours: Ours) -> dict[str, Any]:
 
 
 def configured(
-    configuration: BoxConfig, left: Ours, servers: Iterable[Server], problems: list[str]
-) -> tuple[BoxConfig, Ours, tuple[Server, ...]]:
+    configuration: BoxConfig, left: Ours, servers: Iterable[ServerContainer], problems: list[str]
+) -> tuple[BoxConfig, Ours, tuple[ServerContainer, ...]]:
     """The configuration with these servers instead of those of `left`, what of it is now for containers, and
     the servers that it has.
 
@@ -59,7 +59,7 @@ def configured(
     wanted = parse(BoxConfig, without(configuration, left), "the box without its containers")
     made: list[str] = []
     added: list[tuple[str, str]] = []
-    joined: list[Server] = []
+    joined: list[ServerContainer] = []
     for server in servers:
         try:
             joint, service = _with(wanted, server)
@@ -75,7 +75,7 @@ def configured(
     return wanted, Ours(tuple(made), tuple(added)), tuple(joined)
 
 
-def _with(configuration: BoxConfig, server: Server) -> tuple[BoxConfig, str]:
+def _with(configuration: BoxConfig, server: ServerContainer) -> tuple[BoxConfig, str]:
     """The configuration with the server, and its virtual server's name; Problem when the box refuses."""
     document = configuration.model_dump(mode="json")
     services: list[dict[str, Any]] = document["virtual_server"]
@@ -93,7 +93,7 @@ def _with(configuration: BoxConfig, server: Server) -> tuple[BoxConfig, str]:
         raise Problem(f"container {server.container.name}: {'; '.join(error.problems)}") from error
 
 
-def _service(server: Server, services: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _service(server: ServerContainer, services: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The virtual server of that VIP and port; Problem when it is checked otherwise than a label says."""
     for service in services:
         if (service["address"], service["port"]) == (str(server.vip), server.labels.port):
@@ -108,7 +108,7 @@ def _service(server: Server, services: list[dict[str, Any]]) -> dict[str, Any] |
     return None
 
 
-def _new_service(server: Server, services: list[dict[str, Any]]) -> dict[str, Any]:
+def _new_service(server: ServerContainer, services: list[dict[str, Any]]) -> dict[str, Any]:
     """A virtual server with the article's settings; its DSCP is its VIP's, or the first that is free."""
     dscps = {
         IPv4Address(service["address"]): service["dscp"] for service in services if "." in service["address"]
@@ -133,7 +133,7 @@ def _new_service(server: Server, services: list[dict[str, Any]]) -> dict[str, An
     }
 
 
-def _is_new(server: Server, service: dict[str, Any]) -> bool:
+def _is_new(server: ServerContainer, service: dict[str, Any]) -> bool:
     """Whether the virtual server lacks it; Problem when something else has its name or address."""
     for other in service["real_server"]:
         same_name, same_address = other["name"] == server.name, other["address"] == str(server.address)

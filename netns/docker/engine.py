@@ -47,7 +47,7 @@ ROUTABLE = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ContainerSpec:
     """A container to be made for a lab."""
 
     node: str
@@ -152,7 +152,7 @@ class Engine:
                 check_duplicate=True,
             )
 
-    def create(self, lab: str, wanted: Wanted) -> None:
+    def create(self, lab: str, wanted: ContainerSpec) -> None:
         """Make a container for a lab, and start it; MissingError when there is no such image."""
         api = self._client.api
         first, *others = wanted.addresses

@@ -55,7 +55,7 @@ class Attached:
     """By id."""
 
 
-class Ledger:
+class AttachLedger:
     """What is attached; every note is on disk before the call returns."""
 
     def __init__(self, attached: Attached) -> None:

@@ -16,7 +16,7 @@ from lb.config import parse
 from netns.docker import attach, ledger, watch
 from netns.docker.config import ProjectConfig
 from netns.docker.container import PROJECT
-from netns.docker.engine import Engine, Wanted
+from netns.docker.engine import ContainerSpec, Engine
 from netns.docker.lab import ContainerLab
 from netns.docker.nodes import Nodes
 from netns.docker.plan import find_box
@@ -236,7 +236,7 @@ def _network(config: LabConfig, peer: str) -> str:
     return f"{config.name}-{peer}"
 
 
-def _wanted(config: LabConfig, plan: Plan, node: Node, configuration: Path) -> Wanted:
+def _wanted(config: LabConfig, plan: Plan, node: Node, configuration: Path) -> ContainerSpec:
     gateway = {interface.peer: str(interface.address.ip) for interface in plan.router.interfaces}
     match node.role:
         case Role.ROUTER:
@@ -247,7 +247,7 @@ def _wanted(config: LabConfig, plan: Plan, node: Node, configuration: Path) -> W
             command, sysctls = ["server", "--via", gateway[node.name], "--only", "network"], LOOSE
         case Role.CLIENT:
             command, sysctls = ["client", "--via", gateway[node.name]], {}
-    return Wanted(
+    return ContainerSpec(
         node=node.name,
         role=node.role.value,
         name=f"{config.name}-{node.name}",

@@ -15,7 +15,7 @@ from netns.docker import labels
 from netns.docker.change import Change, RepliesBy, RouteBy, Rules, Sysctl, VipOnLo
 from netns.docker.configuration import Ours, configured
 from netns.docker.container import PROJECT, Container
-from netns.docker.servers import Server, address_near, servers
+from netns.docker.servers import ServerContainer, address_near, servers
 from netns.errors import LabError
 from netns.plan.topology import DSR_TABLE, NODE_INTERFACE, Interface, Node, Role, Vip, dsr_ruleset
 
@@ -37,10 +37,10 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AttachPlan:
     configuration: BoxConfig
     ours: Ours
-    servers: tuple[Server, ...]
+    servers: tuple[ServerContainer, ...]
     work: tuple[Work, ...]
     problems: tuple[str, ...]
     """A line for each container that is left out, and why."""
@@ -73,7 +73,7 @@ def plan(
     left: Ours,
     known: Mapping[str, IPv4Address],
     box: Container,
-) -> Plan:
+) -> AttachPlan:
     """`configuration` is the box's now, of which `left` is there for containers; `known`: see `servers`."""
     problems: list[str] = []
     said = []
@@ -107,10 +107,10 @@ def plan(
         way = next(filter(None, (address_near(one, container) for one in ways)), None)
         if way is not None:
             work.append(Work(container, tuple(RouteBy(f"{vip}/32", str(way)) for vip in dscps)))
-    return Plan(wanted, ours, members, tuple(one for one in work if one.container.pid), tuple(problems))
+    return AttachPlan(wanted, ours, members, tuple(one for one in work if one.container.pid), tuple(problems))
 
 
-def _sets_itself_up(server: Server) -> bool:
+def _sets_itself_up(server: ServerContainer) -> bool:
     """It is at it now: whose it would be, what both put there, nobody could tell."""
     return server.labels.setup == "self" and server.container.health == "starting"
 

@@ -18,7 +18,7 @@ class Problem(LabError):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerContainer:
     """A container that is a real server."""
 
     container: Container
@@ -41,14 +41,14 @@ def servers(
     box: Container,
     known: Mapping[str, IPv4Address],
     problems: list[str],
-) -> list[Server]:
+) -> list[ServerContainer]:
     """The real servers, those that run first; what keeps a container from being one is added to `problems`.
 
     `known` has the last address of each by name: that of one that is stopped or disconnected.
     """
     said = tuple(said)
     taken = _taken(container for container, _ in said)
-    found: dict[str, Server] = {}
+    found: dict[str, ServerContainer] = {}
     for container, labels in said:
         if labels.vip is None:
             continue
@@ -91,7 +91,7 @@ def _server(
     routers: Sequence[Container],
     box: Container,
     known: Mapping[str, IPv4Address],
-) -> Server | None:
+) -> ServerContainer | None:
     """The server that a container is; None for one that does not run and has never been seen running."""
     if container.host_network:
         raise Problem(f"container {container.name} is in its host's network: a VIP there would be the host's")
@@ -103,16 +103,16 @@ def _server(
         address = address_near(container, neighbour)
         if address is not None:
             router = None if neighbour is box else address_near(neighbour, container)
-            return Server(container, labels, vip, address, bool(container.attached_to), router)
+            return ServerContainer(container, labels, vip, address, bool(container.attached_to), router)
     last = known.get(container.called)
     if last is not None:
-        return Server(container, labels, vip, last, connected=False, router=None)
+        return ServerContainer(container, labels, vip, last, connected=False, router=None)
     if not container.pid:
         return None
     raise Problem(f"container {container.name} has no network in common with the box or a router")
 
 
-def _one_of(first: Server | None, second: Server) -> Server:
+def _one_of(first: ServerContainer | None, second: ServerContainer) -> ServerContainer:
     """Of two containers of one name: while a service's is made anew, the one that runs, or the newer one."""
     if first is None:
         return second

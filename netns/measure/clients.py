@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from lb.config import parse
 from netns import labs
-from netns.clients.kinds import Kind
+from netns.clients.kinds import ClientKind
 from netns.clients.spec import MAX_TIME_S
 from netns.errors import LabError
 from netns.lab.interface import Say
@@ -97,7 +97,7 @@ Ids = dict[Subject, str]
 """The names of requests, one a client."""
 
 
-def measure(kinds: Sequence[Kind], *, name: str = NAME, say: Say) -> tuple[list[Row], list[OwnTime]]:
+def measure(kinds: Sequence[ClientKind], *, name: str = NAME, say: Say) -> tuple[list[Row], list[OwnTime]]:
     """Measure those kinds, which are installed; LabError when the lab fails or a client says nothing."""
     with _lab(name, say) as lab, TemporaryDirectory(prefix="l4lab-") as directory:
         servers = Failing(lab)
@@ -134,7 +134,7 @@ def _lab(name: str, say: Say) -> Iterator[NamespaceLab]:
 
 
 @contextmanager
-def _subjects(lab: NamespaceLab, kinds: Iterable[Kind], max_time_s: float) -> Iterator[list[Subject]]:
+def _subjects(lab: NamespaceLab, kinds: Iterable[ClientKind], max_time_s: float) -> Iterator[list[Subject]]:
     """The subjects of all kinds, each of which has been answered."""
     with ExitStack() as held:
         subjects = []

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from netns.clients import log
-from netns.clients.kinds import Kind
+from netns.clients.kinds import ClientKind
 from netns.clients.spec import ClientSpec
 from netns.errors import LabError
 from netns.lab import program
@@ -29,7 +29,7 @@ END_S = 10.0
 class Driven:
     """The clients of one kind: a bystander, and one for each method and ending."""
 
-    def __init__(self, lab: NamespaceLab, kind: Kind, max_time_s: float) -> None:
+    def __init__(self, lab: NamespaceLab, kind: ClientKind, max_time_s: float) -> None:
         self.kind = kind
         self.answers: dict[str, Request] = {}
         """By the request's id."""

@@ -32,10 +32,10 @@ def say(**row: object) -> None:
     sys.stdout.flush()
 
 
-class Connection(asyncio.Protocol):
+class ServedConnection(asyncio.Protocol):
     """A client's connection."""
 
-    def __init__(self, name: str, open_ones: set[Connection]) -> None:
+    def __init__(self, name: str, open_ones: set[ServedConnection]) -> None:
         self._name = name
         self._open = open_ones
         self._received = b""
@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
 async def serve(name: str, port: int) -> None:
     """Serve until SIGTERM."""
     loop = asyncio.get_running_loop()
-    open_ones: set[Connection] = set()
+    open_ones: set[ServedConnection] = set()
     over = asyncio.Event()
 
     def end_as_due() -> None:
@@ -101,7 +101,7 @@ async def serve(name: str, port: int) -> None:
     loop.add_signal_handler(signal.SIGUSR1, end_as_due)
     loop.add_signal_handler(signal.SIGTERM, over.set)
     await loop.create_server(
-        lambda: Connection(name, open_ones), "", port, backlog=4096, family=socket.AF_INET
+        lambda: ServedConnection(name, open_ones), "", port, backlog=4096, family=socket.AF_INET
     )
     await over.wait()
 

@@ -58,7 +58,7 @@ gives up after 30."""
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class HealthAfterStop:
     """What a health check said of a server after it was told to stop."""
 
     good_s: float | None
@@ -79,8 +79,8 @@ class Measured:
     left: int
     """Processes that were there when its main process had ended."""
     pattern: StopPattern
-    l4: Check
-    l7: Check
+    l4: HealthAfterStop
+    l7: HealthAfterStop
 
 
 def configuration(kinds: Sequence[str], name: str = NAME) -> LabConfig:
@@ -260,9 +260,11 @@ def _measured(run: Run, changes: Sequence[Change], stop: _Stop, until: float) ->
     )
 
 
-def _check(run: Run, service: str, stop: _Stop, until: float) -> Check:
+def _check(run: Run, service: str, stop: _Stop, until: float) -> HealthAfterStop:
     of = {"virtual_server": service, "server": stop.server}
     probes = run.events("probe", outcome="success", **of)
     good = [event["at"] for event in probes if stop.told < event["at"] <= until]
     states = [event["new"] for event in run.events("server_state", **of) if event["at"] <= until]
-    return Check((max(good) - stop.told) / run.speed if good else None, states[-1] if states else "ACTIVE")
+    return HealthAfterStop(
+        (max(good) - stop.told) / run.speed if good else None, states[-1] if states else "ACTIVE"
+    )

@@ -7,7 +7,7 @@ from typing import Final
 
 from netns.analysis.stop_wording import AT_ONCE_S, fates_in_words, gone_in_words, idle_in_words
 from netns.analysis.wording import seconds
-from netns.measure.servers import Check, Measured
+from netns.measure.servers import HealthAfterStop, Measured
 
 COLUMNS: Final = (
     "server",
@@ -55,7 +55,7 @@ def _until(measured: Measured) -> str:
     return ", to the end" if pattern.still_answers else f", until {seconds(pattern.answered_s)}"
 
 
-def _check(check: Check) -> str:
+def _check(check: HealthAfterStop) -> str:
     if check.state != "FAILED":
         return "good to the end"
     if check.good_s is None or check.good_s < AT_ONCE_S:

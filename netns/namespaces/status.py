@@ -16,7 +16,7 @@ from netns.plan.topology import Node, Role
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class ProgramStatus:
     """A process of the lab. Stopped on purpose it is not running either, and is no problem."""
 
     role: str
@@ -50,7 +50,7 @@ class Status:
     nodes: tuple[dict[str, Any], ...]
     virtual_servers: tuple[dict[str, Any], ...]
     servers: tuple[ServerStatus, ...]
-    programs: tuple[Program, ...]
+    programs: tuple[ProgramStatus, ...]
     api: str
     problems: tuple[str, ...]
     """One line for each thing that is dead or missing; none: the lab is whole."""
@@ -71,7 +71,7 @@ def look(made: State) -> Status:
     for role, started in made.processes.items():
         pids = process.members(started)
         alive = started.pid in pids
-        programs.append(Program(role, started.pid, alive, started.log))
+        programs.append(ProgramStatus(role, started.pid, alive, started.log))
         if not alive:
             left = f"; processes it left run on: {', '.join(map(str, pids))}" if pids else ""
             problems.append(f"{role} is dead (it was pid {started.pid}; its log is {started.log}){left}")

@@ -6,14 +6,14 @@ import platform
 import sys
 from signal import SIGQUIT, SIGTERM
 
-from netns.web.kind import PROGRAMS, Kind, Web
+from netns.web.kind import PROGRAMS, Web, WebKind
 
 
 def command(_: Web) -> list[str]:
     return [sys.executable, str(PROGRAMS / "builtin.py")]
 
 
-KIND = Kind(
+KIND = WebKind(
     name="builtin",
     graceful=SIGQUIT,
     abrupt=SIGTERM,

@@ -24,17 +24,17 @@ from typing import Final
 
 from netns.linux.programs import installed
 from netns.plan.config import Server
-from netns.web.kind import Kind, Web
+from netns.web.kind import Web, WebKind
 
 SETTLE_S: Final = 0.2
 """A daemon's first process ends within milliseconds of listening."""
 
 
-def kind(entry: Server) -> Kind:
+def kind(entry: Server) -> WebKind:
     """The kind of a server that has a command."""
     words = shlex.split(entry.command or "")
     directory = entry.directory or Path("/")
-    return Kind(
+    return WebKind(
         name="command",
         graceful=Signals[f"SIG{entry.graceful_signal or 'TERM'}"],
         abrupt=Signals[f"SIG{entry.abrupt_signal or 'KILL'}"],

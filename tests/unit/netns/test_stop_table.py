@@ -7,7 +7,7 @@ from pathlib import Path
 
 from netns.analysis.stop_pattern import Ends, Fates, StopPattern
 from netns.cli.web import MEASURED
-from netns.measure.servers import Check, Measured
+from netns.measure.servers import HealthAfterStop, Measured
 from netns.measure.servers_table import COLUMNS, markdown, row
 from netns.web import KINDS
 
@@ -31,8 +31,8 @@ STOP = Measured(
         answered_s=2.85,
         still_answers=False,
     ),
-    l4=Check(good_s=5.6, state="FAILED"),
-    l7=Check(good_s=None, state="FAILED"),
+    l4=HealthAfterStop(good_s=5.6, state="FAILED"),
+    l7=HealthAfterStop(good_s=None, state="FAILED"),
 )
 
 
@@ -53,7 +53,9 @@ def test_row_says_what_became_of_each_connection_and_request_and_what_the_checks
 
 def test_what_a_killed_main_process_leaves_is_said() -> None:
     pattern = replace(STOP.pattern, ended_s=None, listener_gone_s=None, still_answers=True)
-    left = replace(STOP, how="kill-main", left=2, pattern=pattern, l4=Check(good_s=9.9, state="ACTIVE"))
+    left = replace(
+        STOP, how="kill-main", left=2, pattern=pattern, l4=HealthAfterStop(good_s=9.9, state="ACTIVE")
+    )
     cells = dict(zip(COLUMNS, row(left), strict=True))
     assert cells["processes gone"] == "2 left by the main one: no"
     assert cells["listener gone"] == "no"

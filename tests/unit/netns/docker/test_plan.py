@@ -12,7 +12,7 @@ from lb.config import BoxConfig, parse
 from netns.docker.change import RepliesBy, RouteBy, Rules, Sysctl, VipOnLo
 from netns.docker.configuration import Ours, without
 from netns.docker.container import Container
-from netns.docker.plan import NoBox, Plan, find_box, plan
+from netns.docker.plan import AttachPlan, NoBox, find_box, plan
 from netns.errors import LabError
 from tests.unit.netns.docker.fake_containers import VIP, box, made, server
 
@@ -36,19 +36,19 @@ def planned(
     base: BoxConfig | None = None,
     left: Ours | None = None,
     known: dict[str, str] | None = None,
-) -> Plan:
+) -> AttachPlan:
     addresses = {name: IPv4Address(address) for name, address in (known or {}).items()}
     return plan(containers, base or configuration(), left or Ours(), addresses, find_box(containers, None))
 
 
-def real_servers(found: Plan) -> dict[str, list[tuple[str, str]]]:
+def real_servers(found: AttachPlan) -> dict[str, list[tuple[str, str]]]:
     return {
         service.name: [(one.name, str(one.address)) for one in service.real_server]
         for service in found.configuration.virtual_server
     }
 
 
-def changes(found: Plan, name: str) -> tuple[Any, ...]:
+def changes(found: AttachPlan, name: str) -> tuple[Any, ...]:
     """What the network of a container is to have, its sysctls apart."""
     (work,) = [one for one in found.work if one.container.called == name]
     return tuple(change for change in work.changes if not isinstance(change, Sysctl))
