@@ -44,15 +44,15 @@ class Clients:
 
     def read(self) -> list[Logged]:
         """What has come since the last call."""
-        found: list[Logged] = []
+        logged: list[Logged] = []
         for running in self._programs:
             for line in running.lines():
-                logged = log.parse(line)
-                if logged is None:
+                entry = log.parse(line)
+                if entry is None:
                     self.unread.append(line)
                 else:
-                    found.append(logged)
-        return found
+                    logged.append(entry)
+        return logged
 
     def ask(self) -> None:
         """Have each idle client make another request."""

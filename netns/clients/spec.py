@@ -66,15 +66,15 @@ class ClientSpec:
 
 def read(words: Iterable[str]) -> ClientSpec:
     """The spec that the words of a command line are; ValueError or KeyError when they are none."""
-    said = dict(word.split("=", 1) for word in words)
+    values = dict(word.split("=", 1) for word in words)
     return ClientSpec(
-        host=said["host"],
-        port=int(said["port"]),
-        client=said["client"],
-        count=int(said["count"]),
-        rate=float(said["rate"]),
-        max_time_s=float(said["max_time_s"]),
-        post_every=int(said["post_every"]),
-        lifetime_s=int(said["lifetime_s"]),
-        on_demand=said["on_demand"] == "1",
+        host=values["host"],
+        port=int(values["port"]),
+        client=values["client"],
+        count=int(values["count"]),
+        rate=float(values["rate"]),
+        max_time_s=float(values["max_time_s"]),
+        post_every=int(values["post_every"]),
+        lifetime_s=int(values["lifetime_s"]),
+        on_demand=values["on_demand"] == "1",
     )

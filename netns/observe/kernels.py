@@ -92,8 +92,8 @@ def cpu_waited_s() -> float | None:
         text = Path("/proc/pressure/cpu").read_text()
     except OSError:
         return None
-    found = re.search(r"^some .*total=(\d+)", text, re.MULTILINE)
-    return int(found[1]) / 1e6 if found else None
+    match = re.search(r"^some .*total=(\d+)", text, re.MULTILINE)
+    return int(match[1]) / 1e6 if match else None
 
 
 def served(lab: Lab, server: str) -> list[Served]:

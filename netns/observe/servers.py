@@ -91,31 +91,31 @@ class ServerWatch:
         listeners, rules = Listeners(), _Rules(lab, server)
         try:
             while network.there:
-                found = {
+                facts = {
                     **rules.facts(),
                     Fact.LISTENING: all(port in listeners.ports_at(vip) for vip, port in services),
                     Fact.VIP: all(map(_is_local, vips)),
                     Fact.ROUTE: all(map(_has_route, clients)),
                 }
                 if files:  # else it is not known where they are
-                    found[Fact.HEALTH_FILE] = all(file.exists() for file in files)
+                    facts[Fact.HEALTH_FILE] = all(file.exists() for file in files)
                 if Fact.CONTAINER in known:  # it was gone: elsewhere there is nothing to tell
-                    found[Fact.CONTAINER] = True
+                    facts[Fact.CONTAINER] = True
                 if network.there:  # else its files have gone before they were looked at
-                    self._note(server, known, found)
+                    self._note(server, known, facts)
                 if self._over.wait(POLL_S):
                     return
         finally:
             listeners.close()
             rules.close()
 
-    def _note(self, server: str, known: dict[Fact, bool], found: Mapping[Fact, bool]) -> None:
+    def _note(self, server: str, known: dict[Fact, bool], facts: Mapping[Fact, bool]) -> None:
         now = self._at(time.monotonic())  # after the look: a change is never dated before it was
         first = not known
-        for fact, holds in found.items():
+        for fact, holds in facts.items():
             if known.get(fact) is not holds:
                 self.changes.append(Change(now, server, fact, holds))
-        known.update(found)
+        known.update(facts)
         if first:
             self._begun.wait()
 
@@ -134,10 +134,10 @@ class _Rules:
 
     def facts(self) -> dict[Fact, bool]:
         rules = self._filter.rules()
-        found = {Fact.FILTER: self._stopping_clients(rules) <= self._stopping}
+        facts = {Fact.FILTER: self._stopping_clients(rules) <= self._stopping}
         if self._had_dsr:
-            found[Fact.DSR_RULE] = _has_dsr_rules(rules, self._node)
-        return found
+            facts[Fact.DSR_RULE] = _has_dsr_rules(rules, self._node)
+        return facts
 
     def close(self) -> None:
         self._filter.close()

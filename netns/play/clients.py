@@ -32,8 +32,8 @@ class ClientsAtWork(View):
         `service` is the virtual server of those that name none.
         """
         for wanted in self._wanted:
-            asked = wanted.service or service
-            self.start_group(wanted.kind.name, wanted.count, asked, name=wanted.group, rate=rate)
+            kind, asked_service = wanted.kind.name, wanted.service or service
+            self.start_group(kind, wanted.count, asked_service, name=wanted.group, rate=rate)
 
     def start_group(
         self,
@@ -49,14 +49,16 @@ class ClientsAtWork(View):
     ) -> Clients:
         """Start clients of a virtual server, the first by default; an idle one has a connection open once it
         has had its first answer. Times are real; `options` are those of the kind's driver."""
-        asked = self._service(service)
-        host, port = str(asked.vip), asked.port
+        virtual_server = self._service(service)
+        host, port = str(virtual_server.vip), virtual_server.port
         spec = ClientSpec(host, port, name or kind, count, rate, max_time_s, post_every)
         self.note(f"{count} {spec.client} clients {'connect' if kind == 'idle' else 'start'}", "client")
         started = start_clients(self.lab, "client", KINDS[kind], spec, options)
         self._running.append(started)
         self.groups.append(
-            ClientGroup(spec.client, kind, asked.name, count, rate, max_time_s, paced=KINDS[kind].asks_on)
+            ClientGroup(
+                spec.client, kind, virtual_server.name, count, rate, max_time_s, paced=KINDS[kind].asks_on
+            )
         )
         return started
 

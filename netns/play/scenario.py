@@ -64,13 +64,13 @@ class Scenario:
 
     def chosen(self, given: Mapping[str, str]) -> dict[str, Any]:
         """The settings with those given put over the defaults; ValueError with what is allowed."""
-        found = self.defaults()
+        settings = self.defaults()
         for key, text in given.items():
             if key not in self.settings:
                 allowed = ", ".join(self.settings) or "it has none"
                 raise ValueError(f"{self.name} has no setting {key!r}: {allowed}")
-            found[key] = _value(key, text, self.settings[key])
-        return found
+            settings[key] = _value(key, text, self.settings[key])
+        return settings
 
 
 def web(**changes: Any) -> dict[str, Any]:

@@ -130,8 +130,8 @@ def undisturbed(
     """
     return [
         wait
-        for server, asked in waits.items()
-        for wait in asked
+        for server, ended in waits.items()
+        for wait in ended
         if not any(
             change.server != server and wait.began + late_s < change.time < wait.ended for change in changes
         )

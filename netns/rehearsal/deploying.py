@@ -157,14 +157,14 @@ class Deploying:
         ended = self.deploys[-1].ended
         checks = [service.health_check for service in self._lab.config.virtual_server]
         slowest_s = max(check.interval_s + check.timeout_s for check in checks)
-        asked = 0.0
+        last_asked = 0.0
 
         def back() -> bool:
-            nonlocal asked
+            nonlocal last_asked
             self._look()
-            if time.monotonic() - asked < 5 * POLL_S:
+            if time.monotonic() - last_asked < 5 * POLL_S:
                 return False
-            asked = time.monotonic()
+            last_asked = time.monotonic()
             since = run.now() - ended
             rows = [row for row in self._lab.box.servers() if row["name"] in self._spec.servers]
             return {row["name"] for row in rows} == set(self._spec.servers) and all(

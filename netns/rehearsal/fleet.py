@@ -40,13 +40,13 @@ def hand_out(lab: Lab, controls: Controls, directory: Path, servers: Sequence[st
 
 def _node(lab: Lab, controls: Controls, directory: Path, server: str) -> dict[str, str]:
     commands = controls.commands(server)
-    found = environment(lab, server, commands)
+    variables = environment(lab, server, commands)
     run = directory / "exec"
-    run.write_text(f'#!/bin/sh\nexec {found["L4LAB_EXEC"]} "$@"\n')
+    run.write_text(f'#!/bin/sh\nexec {variables["L4LAB_EXEC"]} "$@"\n')
     run.chmod(0o755)
-    lines = (f"export {name}={shlex.quote(value)}\n" for name, value in found.items())
+    lines = (f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
     (directory / "env").write_text("".join(lines))
-    return found
+    return variables
 
 
 def _inventory(lab: Lab, known: dict[str, dict[str, str]]) -> dict[str, Any]:
@@ -55,9 +55,9 @@ def _inventory(lab: Lab, known: dict[str, dict[str, str]]) -> dict[str, Any]:
         server: {
             "ansible_connection": "local",
             "ansible_python_interpreter": sys.executable,
-            **{name.lower(): value for name, value in found.items()},
+            **{name.lower(): value for name, value in variables.items()},
         }
-        for server, found in known.items()
+        for server, variables in known.items()
     }
     groups: dict[str, Any] = {
         service.name.replace("-", "_"): {

@@ -47,10 +47,10 @@ def environment(lab: Lab, server: str, commands: Mapping[str, str]) -> dict[str,
 
 def surroundings(lab: Lab) -> dict[str, str]:
     """What every command finds: the environment that l4lab was started in, and what is said of the lab."""
-    found = programs.environment()
+    inherited = programs.environment()
     return {
-        **found,
-        "PATH": f"{found['PATH']}:{Path(sys.executable).parent}",  # l4lab and l4box may be in a venv
+        **inherited,
+        "PATH": f"{inherited['PATH']}:{Path(sys.executable).parent}",  # l4lab and l4box may be in a venv
         "L4LAB_NAME": lab.name,
         "L4LAB_SPEED": f"{lab.config.speed:g}",
         "L4LAB_BOX": str(lab.plan.box.address),
@@ -156,8 +156,8 @@ def find(command: Sequence[str]) -> None:
     program = command[0]
     if SERVER in program:
         return
-    found = Path(program).is_file() if os.sep in program else installed(program) is not None
-    if not found:
+    exists = Path(program).is_file() if os.sep in program else installed(program) is not None
+    if not exists:
         raise LabError(f"{program}: no such program")
     if os.sep in program and not os.access(program, os.X_OK):
         raise LabError(f"{program} can't be run: `chmod +x {program}`")

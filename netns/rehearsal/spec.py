@@ -75,7 +75,10 @@ def specify(
         command=tuple(command),
         servers=chosen,
         clients=_placed(
-            [one for one in wanted if one.kind.name not in lacking], config, chosen, share=clients is None
+            [group for group in wanted if group.kind.name not in lacking],
+            config,
+            chosen,
+            share=clients is None,
         ),
         parallel=parallel,
         timeout_s=timeout_s,
@@ -97,19 +100,19 @@ def _placed(
     behind = {service.name: service for server in servers for service in config.services_of(server)}
     if not behind:
         raise ValueError(f"no virtual server has {' or '.join(servers)}: no client can feel its deploy")
-    found = [
-        replace(one, service=name, count=-(-one.count // len(behind)) if share else one.count)
-        for one in wanted
-        for name in ([one.service] if one.service else behind)
+    groups = [
+        replace(group, service=name, count=-(-group.count // len(behind)) if share else group.count)
+        for group in wanted
+        for name in ([group.service] if group.service else behind)
     ]
     services = {service.name: service for service in config.virtual_server}
-    for name in dict.fromkeys(one.service for one in found):
+    for name in dict.fromkeys(group.service for group in groups):
         if name not in services:
             raise ValueError(f"no virtual server {name!r}: the lab has {', '.join(services)}")
         _speaks_tcp(services[name])
-    if len({one.service for one in found}) == 1:
-        return tuple(found)
-    return tuple(replace(one, name=f"{one.kind.name}@{one.service}") for one in found)
+    if len({group.service for group in groups}) == 1:
+        return tuple(groups)
+    return tuple(replace(group, name=f"{group.kind.name}@{group.service}") for group in groups)
 
 
 def _speaks_tcp(service: LabVirtualServer) -> None:

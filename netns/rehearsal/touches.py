@@ -48,8 +48,8 @@ class TouchWatch:
             return (root / PAGE).stat().st_mtime_ns, root.stat().st_mtime_ns, root.resolve()
         return None
 
-    def _compare(self, now: float, server: str, what: str, found: object) -> None:
+    def _compare(self, now: float, server: str, what: str, state: object) -> None:
         key = server, what
-        if key in self._known and self._known[key] != found:
+        if key in self._known and self._known[key] != state:
             self.seen.append(Touch(now, server, what))
-        self._known[key] = found
+        self._known[key] = state

@@ -37,7 +37,7 @@ def play(run: Run) -> None:
     stubborn = {client: port for client, port in ports.items() if client in half_closed.names}
     polite = {client: port for client, port in ports.items() if client in closing.names}
 
-    told, _ = run.stop("rs2")
+    stop_began, _ = run.stop("rs2")
     run.wait_until(
         "every idle client of rs2 has got a FIN",
         lambda: {end.client for end in run.ends if end.how == "fin"} >= polite.keys() | stubborn.keys(),
@@ -48,7 +48,7 @@ def play(run: Run) -> None:
         lambda: len(_removed(run, polite.values(), "client_closed")) >= len(polite),
         within_s=30,
     )
-    run.wait_for_state("rs2", "FAILED", within_s=30, since=told)
+    run.wait_for_state("rs2", "FAILED", within_s=30, since=stop_began)
     run.deploy("rs2")
     started, _ = run.start("rs2")
     run.wait_for_state("rs2", "ACTIVE", within_s=30, since=started)
@@ -96,7 +96,7 @@ def play(run: Run) -> None:
     served = sum(request.outcome is Outcome.OK for request in again)
     run.expect("and its next request is answered", served == len(again), f"{served} of {len(again)}")
     run.figures["an entry outlived the stop of its server by, box s"] = round(
-        max(event["at"] for event in _removed(run, stubborn.values(), "aged_out")) - told, 1
+        max(event["at"] for event in _removed(run, stubborn.values(), "aged_out")) - stop_began, 1
     )
 
 

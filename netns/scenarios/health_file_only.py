@@ -35,13 +35,13 @@ def play(run: Run) -> None:
     failed = run.wait_for_state("rs2", "FAILED", within_s=25, since=renamed)
     run.expect_found("rs2", "FAILED", "its health file was renamed", renaming, failed, 10, 20)
 
-    asked = run.ask(idle)
-    on_rs2 = {request.client for request in asked if request.server == "rs2"}
-    reused = sum(request.reused is True for request in asked)
+    answers = run.ask(idle)
+    on_rs2 = {request.client for request in answers if request.server == "rs2"}
+    reused = sum(request.reused is True for request in answers)
     run.expect(
         "an idle client's next request still goes to rs2, over the connection it had",
-        on_rs2 and reused == len(asked),
-        f"{len(on_rs2)} of {len(asked)} clients were served by rs2, {reused} over the connection they had",
+        on_rs2 and reused == len(answers),
+        f"{len(on_rs2)} of {len(answers)} clients were served by rs2, {reused} over the connection they had",
     )
     run.deploy("rs2")
     run.watch_for_s(run.settings["watch_s"], "see where the clients' requests go")

@@ -105,7 +105,7 @@ def _storm(run: Run, service: str, servers: list[str]) -> Storm:
         lambda: not run.open_ends(service) & held and len(freed()) >= len(held),
         5 * run.speed,
     )
-    told = sorted(freed())
+    noticed = sorted(freed())
     run.note(f"the {service} storm is over", "box")
     accepted = run.counted("client")["TcpEstabResets"] - before["TcpEstabResets"]
     run.watch_for_s(run.settings["quiet_s"], "have latencies to compare with")
@@ -118,7 +118,7 @@ def _storm(run: Run, service: str, servers: list[str]) -> Storm:
     answered = [request for request in again if request.outcome is Outcome.OK]
     run.expect_equal(f"{service}: clients whose next request is answered", len(answered), len(group.names))
     group.stop()
-    return Storm(service, len(held), accepted, began, told)
+    return Storm(service, len(held), accepted, began, noticed)
 
 
 def _judge(run: Run, storm: Storm) -> None:

@@ -51,14 +51,23 @@ def play(run: Run) -> None:
     run.expect(
         "by default the client that comes back from its port is answered by another server",
         spared
-        and all(again[one].outcome is Outcome.OK and again[one].server not in ("", "rs2") for one in spared)
+        and all(
+            again[client].outcome is Outcome.OK and again[client].server not in ("", "rs2")
+            for client in spared
+        )
         and ports == {on_rs2[client] for client in spared},
-        ", ".join(f"port {again[one].local_port}: {again[one].server or again[one].error}" for one in spared),
+        ", ".join(
+            f"port {again[client].local_port}: {again[client].server or again[client].error}"
+            for client in spared
+        ),
     )
     run.expect(
         "with keep it times out",
         struck and all(again[client].outcome is Outcome.TIMEOUT for client in struck),
-        ", ".join(f"port {on_rs2[one]}: {again[one].outcome.value}, {again[one].error}" for one in struck),
+        ", ".join(
+            f"port {on_rs2[client]}: {again[client].outcome.value}, {again[client].error}"
+            for client in struck
+        ),
     )
     syns = [s for s in run.segments("rs2") if s.opens and s.time > failed + run.slack_s]
     run.expect(

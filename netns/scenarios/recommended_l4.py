@@ -31,8 +31,8 @@ def play(run: Run) -> None:
 
     kept = {request.local_port for request in run.requests_of("curl")}
     connected = {end for end in run.connections("rs2") if port(end) in kept}
-    stopping = told, stopped = run.stop("rs2")
-    failed = run.wait_for_state("rs2", "FAILED", within_s=25, since=told)
+    stopping = stop_began, stopped = run.stop("rs2")
+    failed = run.wait_for_state("rs2", "FAILED", within_s=25, since=stop_began)
     run.expect_found("rs2", "FAILED", "its web server was told to stop", stopping, failed, 10, 20)
     left = run.wait_until_drained("rs2")
     run.deploy("rs2")
@@ -47,7 +47,7 @@ def play(run: Run) -> None:
     run.watch_for_s(20, "see more requests")
     run.finish()
 
-    end = {s.destination for s in run.segments("client") if (s.fin or s.rst) and s.time > told}
+    end = {s.destination for s in run.segments("client") if (s.fin or s.rst) and s.time > stop_began}
     run.expect_equal(
         "keep-alive clients of rs2 whose connection its kernel ends when it stops (capture at the client)",
         len(connected & end),
@@ -61,9 +61,9 @@ def play(run: Run) -> None:
     refused = [
         r
         for r in lost
-        if r.outcome is Outcome.REFUSED and told < r.ended and r.started < failed + run.slack_s
+        if r.outcome is Outcome.REFUSED and stop_began < r.ended and r.started < failed + run.slack_s
     ]
-    answers = [s for s in run.segments("rs2") if s.refuses and told < s.time < failed + run.slack_s]
+    answers = [s for s in run.segments("rs2") if s.refuses and stop_began < s.time < failed + run.slack_s]
     run.figures["new connections refused before detection"] = len(refused)
     run.figures["of clients that keep theirs and were told to make a new one"] = len(
         [request for request in refused if request.client.rpartition("-")[0] == "curl"]
@@ -71,7 +71,7 @@ def play(run: Run) -> None:
     run.expect(
         "what is lost is new connections, refused before rs2 is found FAILED",
         len(refused) == len(lost),
-        f"{len(refused)} of {len(lost)} lost requests, in {failed - told:.1f} {run.unit}",
+        f"{len(refused)} of {len(lost)} lost requests, in {failed - stop_began:.1f} {run.unit}",
     )
     run.expect_equal(
         "which is how many SYNs rs2's kernel refuses (capture at rs2)", len(refused), len(answers)

@@ -24,7 +24,7 @@ def play(run: Run) -> None:
     run.expect_found("rs2", "FAILED", "its health file was renamed", renaming, failed, 10, 20)
 
     connected = run.connections("rs2")
-    told, stopped = run.stop("rs2")
+    stop_began, stopped = run.stop("rs2")
     left = run.wait_until_drained("rs2")
     drained = run.now()
     run.deploy("rs2")
@@ -40,13 +40,13 @@ def play(run: Run) -> None:
     run.watch_for_s(20, "see more requests")
     run.finish()
 
-    end = {s.destination for s in run.segments("client") if (s.fin or s.rst) and s.time > told}
+    end = {s.destination for s in run.segments("client") if (s.fin or s.rst) and s.time > stop_began}
     run.expect_equal(
         "keep-alive clients of rs2 whose connection its kernel ends when it stops (capture at the client)",
         len(connected & end),
         len(connected),
     )
-    run.figures["drained after the stop, box s"] = round(drained - told, 1)
+    run.figures["drained after the stop, box s"] = round(drained - stop_began, 1)
     run.figures["sessions left whose client was reset by rs2, which the box can't see"] = len(left)
     reset = {segment.destination for segment in run.segments("client") if segment.rst}
     run.expect_none("the box has no other session of rs2 left than of clients that rs2 reset", left - reset)

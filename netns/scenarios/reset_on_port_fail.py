@@ -41,8 +41,8 @@ def play(run: Run) -> None:
     run.expect_found("rs2", "FAILED", "its health file was renamed", renaming, failed, 10, 20)
     brief = {request.local_port for request in run.requests_of("curl-new")}
     held = {end for end in held if port(end) not in brief}
-    asked = {request.local_port for request in run.requests_of("curl") + run.requests_of("idle")}
-    downloads = {end for end in held if port(end) not in asked}
+    ports = {request.local_port for request in run.requests_of("curl") + run.requests_of("idle")}
+    downloads = {end for end in held if port(end) not in ports}
     quiet = held - downloads
 
     run.wait_until("rs2's sessions are reset", lambda: run.events("reset_ended", server="rs2"), within_s=10)
@@ -87,10 +87,10 @@ def play(run: Run) -> None:
         run.expect_equal("connections for which rs2 gets a RST", len(to_rs2), len(held))
 
     idle = {request.local_port for request in run.requests_of("idle")}
-    told = [end for end in run.ends if end.how == "reset"]
+    reset = [end for end in run.ends if end.how == "reset"]
     run.expect_equal(
         "idle clients of rs2 that see their connection reset",
-        len(told),
+        len(reset),
         len([e for e in held if port(e) in idle]),
     )
     cut = [request for request in run.lost("curl-download") if request.outcome is Outcome.RESET]

@@ -42,16 +42,16 @@ def play(run: Run) -> None:
     )
     gave_up = {request.local_port: request.ended for request in hung.values()}
     theirs = {end for end in connected if port(end) in gave_up}
-    told = [
+    notices = [
         segment
         for segment in run.segments("client")
         if segment.destination in theirs
         and (segment.rst or segment.fin)
         and down < segment.time < gave_up[port(segment.destination)]
     ]
-    run.expect_none("none of them gets a RST or a FIN before it gives up (capture at the client)", told)
-    asked = [s for s in run.segments("client") if s.source in theirs and s.is_request and s.time > down]
-    repeated = len(asked) - len({(segment.source, segment.seq) for segment in asked})
+    run.expect_none("none of them gets a RST or a FIN before it gives up (capture at the client)", notices)
+    requests = [s for s in run.segments("client") if s.source in theirs and s.is_request and s.time > down]
+    repeated = len(requests) - len({(segment.source, segment.seq) for segment in requests})
     run.expect(
         "their kernel sends each request again, more than once",
         repeated > len(theirs),
