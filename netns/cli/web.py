@@ -12,7 +12,7 @@ from netns.linux.privileges import require_root
 
 if TYPE_CHECKING:
     from netns.measure.servers import Measured
-    from netns.web import WebKind
+    from netns.web import ServerKind
 
 MEASURED = ("graceful", "abrupt", "kill-main")
 
@@ -39,7 +39,7 @@ def list_command(as_json: bool) -> None:
         click.echo(f"{found['name']:9} {version:9} {found['graceful']:9} {found['abrupt']:9}".rstrip() + fix)
 
 
-def _row(kind: WebKind) -> dict[str, str | None]:
+def _row(kind: ServerKind) -> dict[str, str | None]:
     return {
         "name": kind.name,
         "version": kind.version(),

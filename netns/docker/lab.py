@@ -35,7 +35,7 @@ from netns.linux import process, sock_diag
 from netns.linux.process import Process
 from netns.plan.config import LabConfig
 from netns.plan.topology import Interface, Node, Plan, Role, vips_of
-from netns.web import StopSignal, Web, WebKind
+from netns.web import ServerKind, StopSignal, Web
 
 if TYPE_CHECKING:
     from lb.client import BoxClient
@@ -170,7 +170,7 @@ class ContainerLab:
 
     # Web servers
 
-    def kind(self, server: str) -> WebKind:
+    def kind(self, server: str) -> ServerKind:
         return self._kinds[server]
 
     def root(self, server: str) -> Path:
@@ -314,10 +314,10 @@ class ContainerLab:
     def _is_ours(self, server: str) -> bool:
         return self._kinds[server] is NGINX
 
-    def _kind(self, server: str) -> WebKind:
+    def _kind(self, server: str) -> ServerKind:
         if self._made or self._seen(server, SERVED / "www").is_dir():
             return NGINX
-        return WebKind(
+        return ServerKind(
             name="container",
             graceful=_signal(server, self.nodes.container(server).stop_signal),
             abrupt=Signals.SIGKILL,

@@ -19,7 +19,7 @@ from netns.lab.capture import Counted
 from netns.linux.process import Process
 from netns.plan.config import LabConfig
 from netns.plan.topology import Plan
-from netns.web import StopSignal, WebKind
+from netns.web import ServerKind, StopSignal
 
 if TYPE_CHECKING:
     from lb.client import BoxClient
@@ -125,7 +125,7 @@ class Lab(Protocol):
         the server's stops.
         """
 
-    def kind(self, server: str) -> WebKind:
+    def kind(self, server: str) -> ServerKind:
         """Of its web server."""
 
     def root(self, server: str) -> Path:

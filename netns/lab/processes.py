@@ -12,7 +12,7 @@ from netns.lab import state
 from netns.lab.state import Ledger
 from netns.linux import process
 from netns.linux.process import Process, Record
-from netns.web import StopSignal, WebKind
+from netns.web import ServerKind, StopSignal
 
 STOP_S: Final = 5.0
 """How long a process may take to end by SIGTERM before it gets SIGKILL."""
@@ -74,7 +74,7 @@ class Processes:
             start(lambda one: ledger.process(role, one))
         return True
 
-    def tell_to_stop(self, role: str, kind: WebKind, how: StopSignal) -> float | None:
+    def tell_to_stop(self, role: str, kind: ServerKind, how: StopSignal) -> float | None:
         """Send a web server its signal; when that was, CLOCK_MONOTONIC seconds, None if it does not run."""
         number = kind.signal(how)
         started = self.started(role)

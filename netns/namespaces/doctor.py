@@ -13,7 +13,7 @@ from pyroute2 import IPRoute
 from netns.errors import LabError
 from netns.linux import namespace
 from netns.linux.programs import SYSTEM_PATH, installed
-from netns.web import KINDS, WebKind
+from netns.web import KINDS, ServerKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def _package(package: Package) -> Finding:
     )
 
 
-def _web(kind: WebKind) -> Finding:
+def _web(kind: ServerKind) -> Finding:
     """None is required: servers are nginx, or the built-in one without it, unless told to be another."""
     version = kind.version()
     return Finding(

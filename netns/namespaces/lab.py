@@ -33,7 +33,7 @@ from netns.linux.process import Process
 from netns.namespaces import network
 from netns.plan.config import LabConfig
 from netns.plan.topology import Node, Plan, Role, plan
-from netns.web import StopSignal, Web, WebKind
+from netns.web import ServerKind, StopSignal, Web
 
 if TYPE_CHECKING:
     from lb.client import BoxClient
@@ -117,7 +117,7 @@ class NamespaceLab:
         """The files and ports of a server's web server."""
         return web.of(self.config, self._server(server).name, self.directory / server)
 
-    def kind(self, server: str) -> WebKind:
+    def kind(self, server: str) -> ServerKind:
         return self.web(server).kind
 
     def root(self, server: str) -> Path:

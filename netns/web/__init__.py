@@ -19,11 +19,11 @@ from netns.linux.programs import system_environment
 from netns.linux.sock_diag import listening
 from netns.plan.config import LabConfig, Server
 from netns.web import apache, builtin, gunicorn, nginx, node, own, uvicorn
-from netns.web.kind import StopSignal, Web, WebKind
+from netns.web.kind import ServerKind, StopSignal, Web
 
-__all__ = ["KINDS", "StopSignal", "Web", "WebKind"]
+__all__ = ["KINDS", "ServerKind", "StopSignal", "Web"]
 
-KINDS: Final[Mapping[str, WebKind]] = {
+KINDS: Final[Mapping[str, ServerKind]] = {
     module.KIND.name: module.KIND for module in (nginx, apache, gunicorn, uvicorn, node, builtin)
 }
 
@@ -70,7 +70,7 @@ def of(config: LabConfig, server: str, home: Path) -> Web:
     )
 
 
-def _kind(server: Server) -> WebKind:
+def _kind(server: Server) -> ServerKind:
     return KINDS[server.web or "builtin"] if server.command is None else own.kind(server)
 
 

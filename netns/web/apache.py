@@ -10,7 +10,7 @@ from signal import SIGTERM, SIGWINCH
 from typing import Final
 
 from netns.linux.programs import needed, program_version
-from netns.web.kind import BACKLOG, KEEP_ALIVE_S, Web, WebKind
+from netns.web.kind import BACKLOG, KEEP_ALIVE_S, ServerKind, Web
 
 MODULES: Final = Path("/usr/lib/apache2/modules")
 LOADED: Final = ("mpm_event", "authz_core", "dir")
@@ -68,7 +68,7 @@ DirectoryIndex index.html
     return "apache.conf", text
 
 
-KIND = WebKind(
+KIND = ServerKind(
     name="apache",
     graceful=SIGWINCH,
     abrupt=SIGTERM,

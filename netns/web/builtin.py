@@ -6,14 +6,14 @@ import platform
 import sys
 from signal import SIGQUIT, SIGTERM
 
-from netns.web.kind import PROGRAMS, Web, WebKind
+from netns.web.kind import PROGRAMS, ServerKind, Web
 
 
 def command(_: Web) -> list[str]:
     return [sys.executable, str(PROGRAMS / "builtin.py")]
 
 
-KIND = WebKind(
+KIND = ServerKind(
     name="builtin",
     graceful=SIGQUIT,
     abrupt=SIGTERM,

@@ -10,7 +10,7 @@ from functools import partial
 from signal import SIGQUIT, SIGTERM
 from typing import Final
 
-from netns.web.kind import BACKLOG, KEEP_ALIVE_S, PROGRAMS, Web, WebKind
+from netns.web.kind import BACKLOG, KEEP_ALIVE_S, PROGRAMS, ServerKind, Web
 from netns.web.python import python_fix, python_version
 
 WORKERS: Final = 2
@@ -33,7 +33,7 @@ def command(web: Web) -> list[str]:
     return [sys.executable, "-m", "gunicorn", *options, *bind, "--no-control-socket", "demo:wsgi"]
 
 
-KIND = WebKind(
+KIND = ServerKind(
     name="gunicorn",
     graceful=SIGTERM,
     abrupt=SIGQUIT,

@@ -35,7 +35,7 @@ class StopSignal(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class WebKind:
+class ServerKind:
     """One kind of web server, told apart from the others by data and functions only."""
 
     name: str
@@ -74,7 +74,7 @@ class Web:
     """One node's web server: its files and its ports."""
 
     server: str
-    kind: WebKind
+    kind: ServerKind
     directory: Path
     ports: tuple[int, ...]
     health_files: tuple[Path, ...]

@@ -6,7 +6,7 @@ from functools import partial
 from signal import SIGQUIT, SIGTERM
 
 from netns.linux.programs import needed, program_version
-from netns.web.kind import BACKLOG, KEEP_ALIVE_S, Web, WebKind
+from netns.web.kind import BACKLOG, KEEP_ALIVE_S, ServerKind, Web
 
 
 def command(web: Web) -> list[str]:
@@ -51,7 +51,7 @@ http {{
     return "nginx.conf", text
 
 
-KIND = WebKind(
+KIND = ServerKind(
     name="nginx",
     graceful=SIGQUIT,
     abrupt=SIGTERM,

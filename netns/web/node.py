@@ -10,14 +10,14 @@ from functools import partial
 from signal import SIGINT, SIGTERM
 
 from netns.linux.programs import needed, program_version
-from netns.web.kind import PROGRAMS, Web, WebKind
+from netns.web.kind import PROGRAMS, ServerKind, Web
 
 
 def command(_: Web) -> list[str]:
     return [needed("node"), str(PROGRAMS / "demo.js")]
 
 
-KIND = WebKind(
+KIND = ServerKind(
     name="node",
     graceful=SIGTERM,
     abrupt=SIGINT,

@@ -24,17 +24,17 @@ from typing import Final
 
 from netns.linux.programs import installed
 from netns.plan.config import Server
-from netns.web.kind import Web, WebKind
+from netns.web.kind import ServerKind, Web
 
 SETTLE_S: Final = 0.2
 """A daemon's first process ends within milliseconds of listening."""
 
 
-def kind(entry: Server) -> WebKind:
+def kind(entry: Server) -> ServerKind:
     """The kind of a server that has a command."""
     words = shlex.split(entry.command or "")
     directory = entry.directory or Path("/")
-    return WebKind(
+    return ServerKind(
         name="command",
         graceful=Signals[f"SIG{entry.graceful_signal or 'TERM'}"],
         abrupt=Signals[f"SIG{entry.abrupt_signal or 'KILL'}"],

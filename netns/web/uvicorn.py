@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from signal import SIGQUIT, SIGTERM
 
-from netns.web.kind import PROGRAMS, Web, WebKind
+from netns.web.kind import PROGRAMS, ServerKind, Web
 from netns.web.python import python_fix, python_version
 
 
@@ -18,7 +18,7 @@ def command(_: Web) -> list[str]:
     return [sys.executable, str(PROGRAMS / "demo.py")]
 
 
-KIND = WebKind(
+KIND = ServerKind(
     name="uvicorn",
     graceful=SIGTERM,
     abrupt=SIGQUIT,
