@@ -14,7 +14,7 @@ from netns.rehearsal.sweep import Combination, Repetition, Sweep, phases
 from netns.report import write, write_sweep
 from tests import recordings
 from tests.integration.browser import Page, chromium
-from tests.unit.netns.rehearsal import story
+from tests.unit.netns.analysis import story
 
 pytestmark = pytest.mark.integration
 

@@ -24,7 +24,7 @@ from netns.record.recording import Recording
 from netns.rehearsal.sweep import Combination, Repetition, Sweep
 from netns.report import timeline, verdict, write, write_sweep
 from tests import recordings
-from tests.unit.netns.rehearsal import story
+from tests.unit.netns.analysis import story
 
 SPEED = 10.0
 BARE = re.compile(r"[^.;:>]{0,40}\d[ \N{NO-BREAK SPACE}]s\b(?! of real time)")

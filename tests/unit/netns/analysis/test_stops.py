@@ -14,7 +14,7 @@ from netns.analysis.stops import Stop, stops
 from netns.record.pcapng import Trace, merge
 from netns.record.recording import Fact, Step
 from netns.record.segments import Captures
-from tests.unit.netns.rehearsal.story import ADDRESS, CLIENT, DSCP, PLACES, VIP, Story
+from tests.unit.netns.analysis.story import ADDRESS, CLIENT, DSCP, PLACES, VIP, Story
 
 
 def seen(story: Story, captures: Mapping[str, Path], *servers: str) -> tuple[Stop, ...]:

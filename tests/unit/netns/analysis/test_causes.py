@@ -7,7 +7,7 @@ import pytest
 from netns.analysis.causes import Cause, Explained
 from netns.record.recording import Fact, Outcome
 from netns.record.segments import RST
-from tests.unit.netns.rehearsal.story import HOP, Connection, Story
+from tests.unit.netns.analysis.story import HOP, Connection, Story
 
 
 def only(story: Story) -> Explained:

@@ -11,7 +11,7 @@ from lb.config import parse
 from netns.analysis.health_window import Sign, Window, misses, windows, worst_s
 from netns.plan.config import LabConfig
 from netns.record.recording import Fact
-from tests.unit.netns.rehearsal.story import CONFIG, Story
+from tests.unit.netns.analysis.story import CONFIG, Story
 
 
 def lab(**health_check: object) -> LabConfig:

@@ -14,8 +14,8 @@ from netns.analysis.health_window import windows
 from netns.analysis.loss_remedy import REMEDIES
 from netns.plan.config import LabConfig
 from netns.record.recording import ClientGroup, Deploy, Fact, Outcome
-from tests.unit.netns.rehearsal.story import CONFIG, Story
-from tests.unit.netns.rehearsal.test_window import checked, lab, two_services
+from tests.unit.netns.analysis.story import CONFIG, Story
+from tests.unit.netns.analysis.test_health_window import checked, lab, two_services
 
 
 def deploy(server: str, began: float, ended: float) -> Deploy:

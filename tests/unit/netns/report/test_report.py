@@ -18,7 +18,7 @@ from netns.report import clients, deploys, lanes, render, tables, write
 from netns.report.axis import Axis
 from netns.report.moments import Actor, Moment, moments
 from tests import recordings
-from tests.unit.netns.rehearsal import story
+from tests.unit.netns.analysis import story
 
 HOUR = datetime(2026, 3, 1, 4, 31, 7, 250_000, tzinfo=UTC)
 AXIS = Axis(60.0, 10.0, HOUR)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from netns.analysis.causes import is_slow
 from netns.record.recording import Fact, Outcome, Request
 from netns.record.segments import ACK, FIN, RST
-from tests.unit.netns.rehearsal.story import ADDRESS, Connection, Story
+from tests.unit.netns.analysis.story import ADDRESS, Connection, Story
 
 ENDED_S: Final = 60.0
 SLACK_S: Final = 0.05

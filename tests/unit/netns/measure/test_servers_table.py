@@ -11,7 +11,7 @@ from netns.measure.servers import HealthAfterStop, Measured
 from netns.measure.servers_table import COLUMNS, markdown, row
 from netns.web import KINDS
 
-PAGE = Path(__file__).parents[3] / "docs" / "web-servers.md"
+PAGE = Path(__file__).parents[4] / "docs" / "web-servers.md"
 NONE = Fates(finished=0, fin=0, rst=0, refused=0, hanging=0)
 STOP = Measured(
     kind="gunicorn",

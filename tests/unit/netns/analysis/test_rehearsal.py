@@ -10,7 +10,7 @@ from typing import Any
 
 from netns.analysis.causes import Cause
 from netns.rehearsal.sweep import Combination, Repetition, Sweep
-from tests.unit.netns.rehearsal import story
+from tests.unit.netns.analysis import story
 
 DOCS = Path(__file__).parents[4] / "docs" / "json.md"
 BY_NAME = {"causes", "needed_s", "settings", "figures", "versions", "sockets", "varied", "events"}
