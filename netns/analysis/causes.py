@@ -42,7 +42,7 @@ class Cause(Enum):
     """Why a request was lost or slow, in the order of how much a deploy can do about it."""
 
     STUCK_SESSION = "session stuck on a server already stopped"
-    HEALTH_WINDOW = "new flow in the health window"
+    HEALTH_WINDOW = "sent to a stopped server before the box noticed"
     VIP_DOWN = "VIP down"
     FILTERED = "server's own packet filter refused or dropped it or the answer"
     NO_DSR_RULE = "server without its DSCP rule"

@@ -31,7 +31,7 @@ class Tally:
 
     @property
     def why(self) -> str:
-        """ "15 × new flow in the health window, 1 × VIP down"."""
+        """ "15 × sent to a stopped server before the box noticed, 1 × VIP down"."""
         return ", ".join(f"{count:,} × {cause.value}" for cause, count in self.causes.items())
 
 

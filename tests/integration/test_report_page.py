@@ -115,7 +115,7 @@ def test_a_rehearsals_page_says_why_and_what_would_have_helped(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     text = page.evaluate("document.body.innerText")
     assert "Wait at least 20\N{NO-BREAK SPACE}s" in text
-    assert "new flow in the health window" in text
+    assert "sent to a stopped server before the box noticed" in text
     assert "<b>curl</b>-1" in text
     tips = page.evaluate("[...document.querySelectorAll('.failure')].map(mark => mark.dataset.tip)")
     assert len(tips) == found.lost > 0

@@ -22,7 +22,7 @@ def test_lost_requests_are_counted_by_client_method_and_cause() -> None:
     assert found.causes() == {Cause.HEALTH_WINDOW: found.lost}
     rows = {(row.kind, row.method): row for row in found.tally()}
     assert rows["urllib3", "GET"].lost == found.lost
-    assert rows["urllib3", "GET"].why == f"{found.lost} × new flow in the health window"
+    assert rows["urllib3", "GET"].why == f"{found.lost} × sent to a stopped server before the box noticed"
     assert rows["<b>curl</b>", "GET"].lost == 0
     assert sum(row.requests for row in rows.values()) == len(found.requests)
     assert len(found.requests) < len(found.recording.requests), "those before the deploy are not counted"
