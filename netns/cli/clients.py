@@ -16,7 +16,7 @@ MEASURED = ("curl", "curl-post", "urllib3", "requests", "httpx", "aiohttp", "nod
 
 @click.group()
 def clients() -> None:
-    """The kinds of clients: which there are, and what each does when its connection dies."""
+    """List kinds of clients, measure each when its connection dies."""
 
 
 @clients.command("list")
@@ -42,10 +42,11 @@ def list_command(as_json: bool) -> None:
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the table of docs/clients.md.")
 @click.argument("kinds", nargs=-1, metavar="[KIND]...")
 def measure(as_json: bool, as_markdown: bool, kinds: tuple[str, ...]) -> None:
-    """Have the connections of clients of each KIND die in five ways, and show what their callers see.
+    """End connections of clients of each KIND in five ways, and show what the callers see.
 
-    All that are installed by default. A reset and a FIN while the connection is idle, the same with a request
-    in flight, and packets that vanish; then how long a client waits that nobody sets a time. Half a minute.
+    Without KIND, measure all that are installed. The ways are a reset and a FIN while the connection is idle,
+    the same with a request in flight, and packets that vanish. Then measure how long the client waits with no
+    timeout configured. It takes half a minute.
     """
     from netns.clients.kinds import KINDS
     from netns.errors import MissingError

@@ -32,7 +32,7 @@ def lab_name(given: str | None) -> str:
 
 def name_option(command: Command) -> Command:
     """`--name`, or the variable L4LAB_NAME."""
-    return click.option("--name", envvar="L4LAB_NAME", help="Which lab.  [default: l4lab, or the file's]")(
+    return click.option("--name", envvar="L4LAB_NAME", help="Name the lab.  [default: l4lab, or the file's]")(
         command
     )
 

@@ -19,24 +19,30 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 def _project(command: Command) -> Command:
     return click.option(
-        "--project", envvar="COMPOSE_PROJECT_NAME", help="A compose project; none: all labelled containers."
+        "--project",
+        envvar="COMPOSE_PROJECT_NAME",
+        help="Name a compose project.  [default: all labelled containers]",
     )(command)
 
 
 @click.group()
 def docker() -> None:
-    """Make real servers of containers with the label l4box.vip, from outside: docs/docker.md."""
+    """Make labelled containers real servers, from outside.
+
+    docs/docker.md has the labels.
+    """
 
 
 @docker.command()
 @_project
 @click.option(
-    "--watch", "follow", is_flag=True, help="Go on for containers that start or change, until Ctrl-C."
+    "--watch", "follow", is_flag=True, help="Attach containers that start or change, too, until Ctrl-C."
 )
 def attach(project: str | None, follow: bool) -> None:
-    """Give each its VIP and DSCP rule, and tell the box. Done again, it does what is new.
+    """Give each container its VIP and DSCP rule, and tell the box. Run it again for new containers.
 
-    A label that can't be followed: exit 3, and nothing is changed. With --watch: said, and the others go on.
+    For a label that cannot be followed, exit with 3 and change nothing. With --watch, say so and attach the
+    others.
     """
     from netns.docker.attach import attach
     from netns.docker.engine import Engine
@@ -58,7 +64,7 @@ def attach(project: str | None, follow: bool) -> None:
 @docker.command()
 @_project
 def detach(project: str | None) -> None:
-    """Take back all that attach has changed, in every network and in the box."""
+    """Take back everything that `attach` has changed, in every network and in the box."""
     from netns.docker.attach import detach
     from netns.docker.ledger import ALL, names, taken_back_by
 
@@ -75,7 +81,7 @@ def detach(project: str | None) -> None:
 @_project
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def status(project: str | None, as_json: bool) -> None:
-    """Show the servers among the containers; exit 1 when one can't be what its labels say."""
+    """Show the servers among the containers. Exit with 1 when a container cannot be what its labels say."""
     from netns.docker.engine import Engine
     from netns.docker.status import look
 

@@ -87,7 +87,7 @@ def _known_nodes(ctx: click.Context, _: click.Parameter, start: str) -> list[str
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="l4box", prog_name="l4lab")
 def main() -> None:
-    """A lab of network namespaces around the L4 box: clients, a router, real web servers."""
+    """Make a lab of clients, a router, the L4 box and web servers, and rehearse deploys in it."""
 
 
 main.add_command(scenario)
@@ -99,10 +99,15 @@ main.add_command(docker)
 
 @main.command()
 @click.option(
-    "-f", "--file", type=click.Path(path_type=Path), help="The lab's TOML file; none: the default lab."
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path),
+    help="Read the lab's TOML file.  [default: the default lab]",
 )
 @name_option
-@click.option("--speed", type=float, help="Divides every time of the box, 1 to 100.")
+@click.option(
+    "--speed", type=float, help="Divide every time of the box by 1 to 100.  [default: the file's, or 1]"
+)
 @delay_option
 @click.option(
     "--no-wait", is_flag=True, help="Return when the box answers; do not wait until servers are bound."
@@ -125,7 +130,10 @@ def up(
 @main.command()
 @name_option
 def down(name: str | None) -> None:
-    """Remove the lab: what its state file says was made, and nothing else."""
+    """Remove what `up` made, and nothing else.
+
+    The lab's state file says what that is.
+    """
     from netns import labs
 
     chosen = lab_name(name)
@@ -137,7 +145,7 @@ def down(name: str | None) -> None:
 @name_option
 @json_option
 def status(name: str | None, as_json: bool) -> None:
-    """Show the lab; exit 1 when it is not up or something of it is dead."""
+    """Show the lab. Exit with 1 when it is not up, or a part of it is dead."""
     from netns import labs
     from netns.lab import state
     from netns.namespaces.status import look
@@ -167,7 +175,10 @@ def status(name: str | None, as_json: bool) -> None:
 @click.argument("node", shell_complete=_known_nodes)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def execute(name: str | None, node: str, command: tuple[str, ...]) -> None:
-    """Run COMMAND on NODE in place of this process: l4lab exec client -- curl http://192.0.2.10/"""
+    """Run COMMAND on NODE.
+
+    l4lab exec client -- curl http://192.0.2.10/
+    """
     words = command[1:] if command[0] == "--" else command
     if not words:
         raise click.MissingParameter(param_type="argument", param_hint="COMMAND")
@@ -183,19 +194,23 @@ def execute(name: str | None, node: str, command: tuple[str, ...]) -> None:
     type=click.Choice(["graceful", "abrupt", "kill", "kill-main", "quit", "term"]),
     default="graceful",
     show_default=True,
-    help="How `stop` does it: by the kind's own signal (l4lab web list), SIGKILL, or one of that name.",
+    help="Stop by a signal of the kind (l4lab web list), by SIGKILL, or by the signal of that name.",
 )
-@click.option("--timeout", default=30.0, show_default=True, help="Seconds that `stop` waits.")
-@click.option("--vip", help="For vip-down and vip-up: only this VIP.")
+@click.option(
+    "--timeout", default=30.0, show_default=True, help="Wait at most so many real seconds for `stop`."
+)
+@click.option("--vip", help="Take down or put up only this VIP.  [default: all of the server's]")
 @click.argument("server", shell_complete=_known_nodes)
 @click.argument(
     "action",
     type=click.Choice(["health-off", "health-on", "vip-down", "vip-up", "stop", "start", "kill"]),
 )
 def server(name: str | None, how: str, timeout: float, vip: str | None, server: str, action: str) -> None:
-    """Do to a web server what a deploy does: rename its health file, take its VIP down, stop it.
+    """Do a step of a deploy to a web server.
 
-    kill is SIGKILL to all its processes, stop --signal kill-main to the main one only.
+    Rename its health file, take its VIP down, stop it, or undo that.
+
+    `kill` sends SIGKILL to all its processes, `stop --signal kill-main` to the main process only.
     """
     from netns.web import StopSignal
 
@@ -241,11 +256,16 @@ def box_command(name: str | None, action: str) -> None:
 @main.command()
 @name_option
 @json_option
-@click.option("-o", "--output", "path", required=True, type=click.Path(path_type=Path), help="A pcapng file.")
 @click.option(
-    "--filter", "expression", default="", help="What to capture, in tcpdump's words: 'tcp port 80'."
+    "-o", "--output", "path", required=True, type=click.Path(path_type=Path), help="Write this pcapng file."
 )
-@click.option("--seconds", type=float, help="Stop after that long.")
+@click.option(
+    "--filter",
+    "expression",
+    default="",
+    help="Capture what this filter of tcpdump matches: 'tcp port 80'.  [default: all]",
+)
+@click.option("--seconds", type=float, help="Stop after so many real seconds.")
 @click.option("--count", type=int, help="Stop when every interface has seen that many packets.")
 @click.argument("nodes", nargs=-1, required=True, metavar="NODE[:LINK]...", shell_complete=_known_nodes)
 def capture(
@@ -257,7 +277,9 @@ def capture(
     count: int | None,
     nodes: tuple[str, ...],
 ) -> None:
-    """Capture packets at nodes, until Ctrl-C, into one file in which each interface has its node's name.
+    """Capture packets at nodes into one file, until Ctrl-C.
+
+    In the file each interface has the name of its node.
 
     The router has a link to every node: `router` means all, `router:rs1` one.
     """
@@ -284,7 +306,10 @@ def capture(
 @main.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Say what this machine lacks for the lab, and how to get it. Nothing is changed."""
+    """Say what this machine lacks for the lab, and how to get it.
+
+    Change nothing.
+    """
     from dataclasses import asdict
 
     from netns.namespaces.doctor import examine

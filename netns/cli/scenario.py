@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def scenario() -> None:
-    """Deploys and accidents, played in a lab of their own and judged by what was seen."""
+    """List and play deploys and accidents, each in a lab of its own."""
 
 
 @scenario.command("list")
@@ -50,24 +50,33 @@ def list_command(as_json: bool) -> None:
 
 @scenario.command()
 @click.option("--speed", type=click.FloatRange(1, 100), default=speeds.SCENARIO, show_default=True)
-@click.option("--clients", help="curl:20,curl-new:5,curl-download:2,idle:50; default: the scenario's own.")
 @click.option(
-    "--set", "given", multiple=True, metavar="KEY=VALUE", help="A setting: stop=graceful|abrupt|kill, …"
+    "--clients",
+    help="Start these clients: curl:20,curl-new:5,curl-download:2,idle:50.  [default: the scenario's]",
 )
-@click.option("--seed", type=int, help="Of what a run leaves to chance, as the moment within the interval.")
+@click.option(
+    "--set",
+    "given",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a setting: stop=graceful|abrupt|kill, …",
+)
+@click.option(
+    "--seed", type=int, help="Seed what is random in a run, such as the moment within the interval."
+)
 @click.option(
     "--report",
     type=click.Path(path_type=Path, file_okay=False),
-    help="A directory for result.json, report.html and captures; of `all`, one in it for each scenario.",
+    help="Write result.json, report.html and captures to this directory; for `all`, one in it a scenario.",
 )
 @click.option(
     "--on",
     type=click.Choice(["namespaces", "docker"]),
     default="namespaces",
     show_default=True,
-    help="What the lab's nodes are; containers are of the image that `docker compose build` makes.",
+    help="Choose the lab's nodes. Containers use the image that `docker compose build` makes.",
 )
-@click.option("--name", "lab_name", help="The lab's name.  [default: scenario-NAME]")
+@click.option("--name", "lab_name", help="Name the lab.  [default: scenario-NAME]")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @click.argument("which", metavar="NAME|FILE.py|all", shell_complete=lambda *_: _names())
 def run(
@@ -81,7 +90,7 @@ def run(
     as_json: bool,
     which: str,
 ) -> None:
-    """Play a scenario, of the list or of a file of your own, or all of the list; exit 1 if one fails."""
+    """Play a scenario of the list, a file of your own, or all of the list. Exit with 1 if one fails."""
     from lb.config import ConfigError
     from netns.lab import state
     from netns.play.scenario import play

@@ -19,7 +19,7 @@ MEASURED = ("graceful", "abrupt", "kill-main")
 
 @click.group()
 def web() -> None:
-    """The kinds of web servers: which there are, and what each does to its clients when it is stopped."""
+    """List kinds of web servers, measure what each does when stopped."""
 
 
 @web.command("list")
@@ -57,14 +57,14 @@ def _row(kind: ServerKind) -> dict[str, str | None]:
     "hows",
     multiple=True,
     type=click.Choice(["graceful", "abrupt", "kill", "kill-main", "quit", "term"]),
-    help=f"How to stop it; may be given again.  [default: {', '.join(MEASURED)}]",
+    help=f"Stop it in this way; give the option again for more.  [default: {', '.join(MEASURED)}]",
 )
 @click.argument("kinds", nargs=-1, metavar="[KIND]...")
 def measure(as_json: bool, as_markdown: bool, hows: tuple[str, ...], kinds: tuple[str, ...]) -> None:
     """Stop a server of each KIND, all by default, and show what its clients and its checks saw.
 
-    For each way of stopping there is a lab of its own, with idle and busy keep-alive clients and downloads
-    under way. It takes about 20 s, and a minute for a killed main process that leaves workers.
+    Make a lab for each way to stop, with idle and busy keep-alive clients and downloads under way. One takes
+    about 20 s, and a minute for a killed main process that leaves workers.
     """
     from dataclasses import asdict
 
