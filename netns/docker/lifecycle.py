@@ -14,7 +14,6 @@ from typing import Any
 
 from lb.config import parse
 from netns.docker import attach, ledger, watch
-from netns.docker.config import ProjectConfig
 from netns.docker.container import PROJECT
 from netns.docker.engine import ContainerSpec, Engine
 from netns.docker.lab import ContainerLab
@@ -27,6 +26,7 @@ from netns.lab.state import Ledger, State
 from netns.linux.interfaces import turn_off_offload
 from netns.plan import topology
 from netns.plan.config import LabConfig
+from netns.plan.project import ProjectConfig
 from netns.plan.topology import Node, Plan, Role
 
 IMAGE = "l4box"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lb.config import ConfigError, parse
-from netns.docker.config import ProjectConfig
 from netns.plan.config import LabConfig
+from netns.plan.project import ProjectConfig
 
 LONG = "product-catalogue-service"
 
