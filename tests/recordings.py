@@ -138,6 +138,7 @@ def recording(
         title=title,
         intent=intent,
         started_at="2026-03-01T04:31:07.250000Z",
+        unix_s=1_772_339_467.25,
         speed=speed,
         ended=run.ended,
         servers=SERVERS,

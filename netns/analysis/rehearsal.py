@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from netns.analysis.advice import Advice, headline
+from netns.analysis.attempts import Actors
 from netns.analysis.causes import Cause, Explained
 from netns.analysis.health_window import Window
 from netns.analysis.stops import Stop
 from netns.analysis.terms import Terms
 from netns.analysis.verdict import Circumstances, Judgement, Verdict, conclude
 from netns.record.recording import Deploy, Recording, Request, group_of
+
+NAME: Final = "rehearsal"
+"""By which a rehearsal's document is told from others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,10 @@ class Rehearsal:
     stops: tuple[Stop, ...]
     """What each server did to its clients when it was stopped."""
     advice: tuple[Advice, ...]
+    actors: Actors
+    """Who is who in the captures."""
+    kinds: Mapping[str, str]
+    """Of the web servers, by server."""
     terms: Terms = field(default_factory=Terms)
     circumstances: Circumstances = field(default_factory=Circumstances)
 
@@ -140,4 +149,24 @@ class Rehearsal:
             "windows": [{**asdict(one), "waited_s": one.waited_s} for one in self.windows],
             "stops": [asdict(one) for one in self.stops],
             "advice": [asdict(one) for one in self.advice],
+            "actors": _actors(self.actors),
+            "kinds": dict(self.kinds),
+            "terms": {
+                "lost": self.terms.lost,
+                "causes": {cause.name.lower(): count for cause, count in self.terms.causes.items()},
+            },
+            "circumstances": asdict(self.circumstances),
         }
+
+
+def _actors(actors: Actors) -> dict[str, Any]:
+    return {
+        "clients": sorted(actors.clients),
+        "box": actors.box,
+        "checker": actors.checker,
+        "servers": dict(actors.servers),
+        "services": dict(actors.services),
+        "vips": [
+            {"address": address, "dscp": dscp, "vip": vip} for (address, dscp), vip in actors.vips.items()
+        ],
+    }

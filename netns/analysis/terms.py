@@ -25,6 +25,11 @@ class Terms:
             left += 0 if allowed is None else max(0, count - allowed)
         return max(0, left - self.lost)
 
+    def beyond_at_least(self, lost: int) -> int:
+        """The same of requests whose causes are not known."""
+        counts = list(self.causes.values())
+        return 0 if None in counts else max(0, lost - self.lost - sum(count or 0 for count in counts))
+
 
 def allowed_causes(texts: Iterable[str]) -> dict[Cause, int | None]:
     """Of "closed_under_way" or "closed_under_way:3"; ValueError with what is allowed."""

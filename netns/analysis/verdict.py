@@ -75,6 +75,10 @@ class Circumstances:
     """What of the lab failed during the run, other than the box."""
     busy: str = ""
     """What this machine did to the run, with figures."""
+    box_said: str = ""
+    """The end of the box's log, where its daemon ended."""
+    lacking: str = ""
+    """Which captures are not there, or not whole, when the run is judged again."""
 
 
 def conclude(
@@ -96,12 +100,13 @@ def conclude(
         return Judgement(Verdict.ILL, f"Nothing was deployed. {circumstances.ill}.", (circumstances.ill,))
     failures = tuple(_failures(deploys, circumstances))
     beyond = terms.beyond(causes)
-    doubts = tuple(_doubts(deploys, circumstances, speed))
+    doubts = tuple(_doubts(deploys, circumstances, speed, lost))
     losses = (of,) if beyond else ()
     reasons = (*failures, *losses, *_box(circumstances, speed), *doubts)
     if failures and (not beyond or failures[0] != circumstances.not_back):
         return Judgement(Verdict.FAILED, f"{failures[0]}. {of}.", reasons)
-    if beyond and not circumstances.busy and not circumstances.broken:
+    certain = not circumstances.lacking or terms.beyond_at_least(lost)
+    if beyond and certain and not circumstances.busy and not circumstances.broken:
         return Judgement(Verdict.LOST, f"{of}. {step}".rstrip(), reasons)
     if remaining := [reason for reason in reasons if reason not in losses]:
         return Judgement(Verdict.INCONCLUSIVE, f"{of}. {remaining[0]}.", reasons)
@@ -126,10 +131,17 @@ def _box(circumstances: Circumstances, speed: float) -> Iterator[str]:
         yield f"The box's daemon ended at {at}, and the rehearsal with it: rehearse without stopping the box"
 
 
-def _doubts(deploys: Sequence[Deploy], circumstances: Circumstances, speed: float) -> Iterator[str]:
+def _doubts(
+    deploys: Sequence[Deploy], circumstances: Circumstances, speed: float, lost: int
+) -> Iterator[str]:
     """Why a run without losses, or a busy one, proves nothing."""
     if circumstances.broken:
         yield f"{circumstances.broken}. Rehearse again in a new lab"
+    if circumstances.lacking and lost:
+        yield (
+            f"{circumstances.lacking}: why requests were lost can't be told. "
+            "Copy the captures to where result.json is"
+        )
     if circumstances.busy:
         clock = "" if speed == 1 else ", in real time"
         yield f"This machine was too busy{clock}: {circumstances.busy}. Rehearse again when it is idle"

@@ -28,6 +28,7 @@ from netns.cli.common import (
     say,
 )
 from netns.cli.docker import docker
+from netns.cli.explain import explain
 from netns.cli.rehearse import rehearse
 from netns.cli.scenario import scenario
 from netns.cli.web import web
@@ -94,6 +95,7 @@ main.add_command(scenario)
 main.add_command(clients)
 main.add_command(web)
 main.add_command(rehearse)
+main.add_command(explain)
 main.add_command(docker)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from netns.cli.common import BAD_CONFIG, delay_option, say
+from netns.cli.verdict import NO_VERDICT, refuse_unwritable, show, show_sweep, write, write_sweep
 from netns.errors import LabError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from netns.plan.config import LabConfig
     from netns.rehearsal.spec import RehearsalSpec
 
-NO_VERDICT = 9
 _UNKNOWN = re.compile(r"(?<![{$])\{(?!server\})\w+\}(?!\})")
 
 
@@ -168,7 +167,7 @@ def rehearse(
         for unknown in _UNKNOWN.findall(" ".join(words)):
             say(f"note: {unknown} stays as it is: only {{server}} stands for a server's name")
         if report is not None:
-            _writable(report)
+            refuse_unwritable(report)
         with _where(on, project, file, name, settings) as where:
             with _usage():
                 order = specify(
@@ -183,7 +182,11 @@ def rehearse(
                 )
             say(_clock(where.config.speed))
             if sweep is None:
-                code = _tell(_rehearse(where, where.config, order, report), report, as_json)
+                found = _rehearse(where, where.config, order, report)
+                if report is not None and write(found, report):
+                    files = ", ".join(("report.html", "result.json", *found.recording.captures))
+                    say(f"{report}: {files}. `l4lab explain {report}` prints the verdict again")
+                code = show(found, as_json)
             else:
                 code = _sweep(where, order, sweep, vary, report, as_json)
     except ConfigError as error:
@@ -211,19 +214,6 @@ def _clock(speed: float) -> str:
     from netns.plan.speeds import in_words
 
     return in_words(speed) if speed == 1 else f"{in_words(speed)}. The command's own time stays real"
-
-
-def _writable(report: Path) -> None:
-    """LabError when the report can't be written there, before anything else is done."""
-    try:
-        report.mkdir(parents=True, exist_ok=True)
-        probe = report / ".l4lab"
-        probe.write_bytes(b"\0" * 4096)
-        probe.unlink()
-    except OSError as error:
-        raise LabError(
-            f"--report {report}: {error.strerror}; choose a directory that can be written"
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,12 +257,9 @@ def _sweep(
     as_json: bool,
 ) -> int:
     """Rehearse at `count` moments of the interval, with each combination of settings; the exit code."""
-    from lb.terminal import console
-    from netns import report as reports
+    from netns.analysis.sweep import Combination, Repetition, Sweep, phases, variations, worst_of
     from netns.analysis.wording import unit
     from netns.plan.config import with_settings
-    from netns.rehearsal.sweep import Combination, Repetition, Sweep, phases, variations, worst_of
-    from netns.report.verdict import render_sweep
 
     config = where.config
     if where.up:
@@ -290,43 +277,13 @@ def _sweep(
             name = f"{words.replace(' ', ',') or 'run'}-{number:02}"
             directory = report / name if report is not None else None
             found = _rehearse(where, lab, replace(order, phase_s=phase_s), directory)
-            written = directory is not None and _write(
-                partial(reports.write, found.recording, directory, found)
-            )
+            written = directory is not None and write(found, directory)
             repetitions.append(Repetition.of(found, phase_s, name if written else ""))
         combinations.append(Combination(varied, interval_s, worst_of(lab, order.servers), tuple(repetitions)))
     swept = Sweep(order.command, config.speed, tuple(combinations))
-    if report is not None and _write(partial(reports.write_sweep, swept, report)):
+    if report is not None and write_sweep(swept, report):
         say(f"{report}: the sweep, and a report of each rehearsal")
-    if as_json:
-        click.echo(json.dumps(swept.as_json(), default=str))
-    else:
-        render_sweep(swept, console())
-    return swept.verdict.exit_code
-
-
-def _tell(found: Rehearsal, report: Path | None, as_json: bool) -> int:
-    from lb.terminal import console
-    from netns import report as reports
-    from netns.report.verdict import render
-
-    if report is not None and _write(partial(reports.write, found.recording, report, found)):
-        say(f"{report}: {', '.join(('report.html', 'result.json', *found.recording.captures))}")
-    if as_json:
-        click.echo(json.dumps(found.as_json(), default=str))
-    else:
-        render(found, console())
-    return found.judgement.verdict.exit_code
-
-
-def _write(write: Callable[[], object]) -> bool:
-    """Whether a report could be written; what a disk refuses is said, and no reason for no verdict."""
-    try:
-        write()
-    except OSError as error:
-        say(f"warning: the report is not whole: {error}")
-        return False
-    return True
+    return show_sweep(swept, as_json)
 
 
 @contextmanager

@@ -120,11 +120,13 @@ class Run(Acts, Expect, ClientsAtWork):
     ) -> Recording:
         """All that was recorded until now; the run ends with it. `captures`: their files are kept."""
         ended = self.finish()
+        kept = {one.path.name: one.path.stat().st_size for one in self.captures.values()} if captures else {}
         return Recording(
             name=name,
             title=title,
             intent=intent,
             started_at=self._started_at.isoformat(timespec="seconds"),
+            unix_s=self.clock.unix_s,
             speed=self.speed,
             ended=round(ended, 3),
             servers=tuple(node.name for node in self.lab.plan.servers),
@@ -139,7 +141,8 @@ class Run(Acts, Expect, ClientsAtWork):
             versions=dict(self._versions),
             changes=changes,
             touches=touches,
-            captures=tuple(capture.path.name for capture in self.captures.values()) if captures else (),
+            captures=tuple(kept),
+            capture_bytes=kept,
         )
 
     @property

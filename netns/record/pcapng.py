@@ -80,11 +80,13 @@ def split(source: Path, owner: Callable[[bytes], str | None], targets: Mapping[s
 
 
 def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Type and body of each block of a file that `merge` wrote."""
+    """Type and body of each block of a file that `merge` wrote, as far as its blocks are whole."""
     data = path.read_bytes()
     place = 0
     while place + 12 <= len(data):
         kind, length = struct.unpack_from("=II", data, place)
+        if length < 12 or place + length > len(data):
+            return
         yield kind, data[place + 8 : place + length - 4]
         place += length
 

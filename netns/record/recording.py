@@ -1,6 +1,7 @@
 """What a run recorded: the values that its verdicts, its timeline and its report page are made of.
 
-Times are box seconds since the run began, unless a name says otherwise. `Recording.as_json` is `result.json`.
+Times are box seconds since the run began, unless a name says otherwise. `Recording.as_json` is `result.json`,
+and netns/record/document.py reads it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,11 @@ import signal
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any, Final
+
+RESULT: Final = "result.json"
+"""The file of a report that programs read."""
+VERSION: Final = 1
+"""Of `result.json`: it grows when a reader of the former version would misread the document."""
 
 
 class Outcome(Enum):
@@ -209,6 +215,8 @@ class Recording:
     intent: str
     started_at: str
     """ISO 8601, UTC."""
+    unix_s: float
+    """Unix seconds of the run's time 0: what turns the captures' clock into the run's."""
     speed: float
     ended: float
     servers: tuple[str, ...]
@@ -228,9 +236,15 @@ class Recording:
     touches: tuple[Touch, ...] = ()
     """What servers were seen to be changed by, beside `changes`, where that was watched."""
     captures: tuple[str, ...] = ()
-    """File names, beside result.json."""
+    """File names, beside result.json: NODE.pcapng."""
+    capture_bytes: dict[str, int] = field(default_factory=dict)
+    """The size of each of them, by its file name."""
     versions: dict[str, str] = field(default_factory=dict)
     """Of what took part, by name: l4lab, Linux, nginx, curl, …"""
+
+    def at(self, unix_s: float) -> float:
+        """The time in the run of a moment in Unix seconds."""
+        return (unix_s - self.unix_s) * self.speed
 
     def service_of(self, client: str) -> str:
         """The virtual server that a client asks; "" where that was not recorded."""
@@ -254,6 +268,7 @@ class Recording:
         for change in document["changes"]:
             change["fact"] = change["fact"].value
         return {
+            "version": VERSION,
             **document,
             "passed": self.passed,
             "request_log": document["requests"],

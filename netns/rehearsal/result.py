@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +12,13 @@ from netns.analysis.busy import Busy
 from netns.analysis.causes import SLOW_S
 from netns.analysis.effect import unchanged, unfelt
 from netns.analysis.evidence import actors, named, under_way
+from netns.analysis.expected import with_expectations
 from netns.analysis.judge import judge
-from netns.analysis.rehearsal import Rehearsal
+from netns.analysis.rehearsal import NAME, Rehearsal
 from netns.analysis.verdict import Circumstances
 from netns.lab.interface import Say
 from netns.play.run import Run
-from netns.record.recording import Change, Deploy, Expectation, Recording, Touch
+from netns.record.recording import Change, Deploy, Recording, Touch
 from netns.record.segments import Captures
 from netns.rehearsal.deploying import Aftermath
 from netns.rehearsal.spec import RehearsalSpec
@@ -61,7 +62,7 @@ def result(run: Run, spec: RehearsalSpec, played: Played, *, captures: bool, say
     where = actors(lab.plan, lab.config)
     taken = Captures({node: capture.path for node, capture in run.captures.items()}, run.clock.unix)
     recorded = run.recording(
-        name="rehearsal",
+        name=NAME,
         title=f"Rehearsal of {' '.join(spec.command)}",
         intent=_intent(spec, run.speed),
         settings=lab.config.model_dump(mode="json"),
@@ -74,8 +75,10 @@ def result(run: Run, spec: RehearsalSpec, played: Played, *, captures: bool, say
         say(f"warning: {missed} packets came too fast to be captured: a loss may go unexplained")
         recording = _with_figures(recording, {"packets that the captures missed": missed})
     recording = _with_figures(recording, {"slow is more than, real s": SLOW_S})
+    kinds = {server: lab.kind(server).name for server in recording.servers}
     if played.ill:
-        rehearsal = Rehearsal(recording, (), (), (), (), (), circumstances=Circumstances(ill=played.ill))
+        ill = Circumstances(ill=played.ill)
+        rehearsal = Rehearsal(recording, (), (), (), (), (), where, kinds, circumstances=ill)
     else:
         before, after = played.before, played.after
         load = busy.measure(recording, (before.loop, after.loop), before.cpu_waited_s, after.cpu_waited_s)
@@ -85,14 +88,13 @@ def result(run: Run, spec: RehearsalSpec, played: Played, *, captures: bool, say
             lab.config,
             where,
             taken,
-            kinds={server: lab.kind(server).name for server in recording.servers},
+            kinds=kinds,
             box_ended=played.box_ended,
         )
-        circumstances = _circumstances(judged, spec, played, unfinished, load)
+        said = lab.box_says(3) if played.box_ended is not None else ""
+        circumstances = _circumstances(judged, spec, played, unfinished, load, said)
         rehearsal = replace(judged, terms=spec.terms, circumstances=circumstances)
-    recording = rehearsal.recording
-    expectations = (*recording.expectations, *_expectations(run, rehearsal))
-    return replace(rehearsal, recording=replace(recording, expectations=expectations))
+    return with_expectations(rehearsal)
 
 
 def _completed(
@@ -118,26 +120,6 @@ def _with_figures(recording: Recording, figures: Mapping[str, Any]) -> Recording
     return replace(recording, figures={**recording.figures, **figures})
 
 
-def _expectations(run: Run, rehearsal: Rehearsal) -> Iterator[Expectation]:
-    """What a rehearsal must show, as a scenario's result has it."""
-    circumstances = rehearsal.circumstances
-    ill = circumstances.ill
-    yield Expectation("nothing is lost before the deploy", not ill, ill or "every client was answered")
-    verdicts = [f"{deploy.server or 'the command'}: {deploy.verdict}" for deploy in rehearsal.deploys]
-    if circumstances.not_deployed:
-        verdicts.append(f"not deployed: {', '.join(circumstances.not_deployed)}")
-    succeeded = all(deploy.succeeded for deploy in rehearsal.deploys) and not circumstances.not_deployed
-    yield Expectation(
-        "the command succeeds", bool(rehearsal.deploys) and succeeded, "; ".join(verdicts) or "it was not run"
-    )
-    if circumstances.box_ended is not None:
-        measured = f"it ended at {run.seconds(circumstances.box_ended)}: {run.lab.box_says(3)}"
-        yield Expectation("the box's daemon runs to the end", False, measured)
-    beyond = rehearsal.terms.beyond(rehearsal.causes()) or (rehearsal.lost if ill else 0)
-    measured = f"{rehearsal.lost:,} of {len(rehearsal.recording.requests):,}"
-    yield Expectation("no request is lost beyond what is allowed", not beyond, measured)
-
-
 def _intent(spec: RehearsalSpec, speed: float) -> str:
     who = "Once for all" if spec.fleet else f"For {', '.join(spec.servers)}, {spec.parallel} at a time"
     clock = "in real time" if speed == 1 else f"with the box's clock {speed:g} times as fast"
@@ -145,7 +127,7 @@ def _intent(spec: RehearsalSpec, speed: float) -> str:
 
 
 def _circumstances(
-    judged: Rehearsal, spec: RehearsalSpec, played: Played, unfinished: int, load: Busy
+    judged: Rehearsal, spec: RehearsalSpec, played: Played, unfinished: int, load: Busy, box_said: str
 ) -> Circumstances:
     deployed = spec.servers if spec.fleet else tuple(deploy.server for deploy in played.deploys)
     return Circumstances(
@@ -158,4 +140,5 @@ def _circumstances(
         unfinished=unfinished,
         broken=played.broken,
         busy=load.words,
+        box_said=box_said,
     )

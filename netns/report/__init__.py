@@ -21,17 +21,16 @@ from markupsafe import Markup
 
 from netns.analysis.findings import LOSSES, failed
 from netns.analysis.rehearsal import Rehearsal
+from netns.analysis.sweep import Sweep
 from netns.analysis.wording import seconds, unit
 from netns.plan import speeds
-from netns.record.recording import Recording
-from netns.rehearsal.sweep import Sweep
+from netns.record.recording import RESULT, Recording
 from netns.report import clients, deploys, lanes, sweep, tables
 from netns.report.axis import Axis
 from netns.report.headline import headline
 from netns.report.moments import Actor, moments
 
 PAGE: Final = "report.html"
-RESULT: Final = "result.json"
 
 
 def write(recording: Recording, directory: Path, rehearsal: Rehearsal | None = None) -> Path:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from netns.analysis.sweep import Combination, Repetition, sentence
 from netns.analysis.wording import plural, seconds, unit
-from netns.rehearsal.sweep import Combination, Repetition, sentence
 
 HEIGHT_PX: Final = 190
 BARS_PX: Final = 46

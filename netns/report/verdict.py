@@ -15,10 +15,10 @@ from netns.analysis.causes import Cause
 from netns.analysis.health_window import Window
 from netns.analysis.rehearsal import Rehearsal
 from netns.analysis.stop_wording import clients_in_words
+from netns.analysis.sweep import Sweep, sentence
 from netns.analysis.verdict import Verdict
 from netns.analysis.wording import plural, seconds, unit
 from netns.plan import speeds
-from netns.rehearsal.sweep import Sweep, sentence
 from netns.report.deploys import took
 
 EXAMPLES = 3

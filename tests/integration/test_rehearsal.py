@@ -139,6 +139,24 @@ def test_a_sweep_of_the_trap_finds_the_wait_that_it_needs(tmp_path: Path) -> Non
     assert leftovers() == []
 
 
+def test_report_is_explained_as_its_run_told_it(tmp_path: Path) -> None:
+    report, copied = tmp_path / "report", tmp_path / "copied"
+    file = script(tmp_path, '"$L4LAB_WEB" stop\n"$L4LAB_SLEEP" 10\n"$L4LAB_WEB" start')
+    clients = ["--servers", "rs2", "--clients", "curl:4,curl-new:6"]
+    code, result, said = rehearse(
+        *clients, "--allow", "closed_under_way", "--report", str(report), "--", file, "{server}"
+    )
+    assert (bool(result["lost"]), result["unexplained"]) == (True, 0), said
+    report.rename(copied)
+    explain = [sys.executable, "-m", "netns.cli", "explain"]
+    again = subprocess.run([*explain, "--json", str(copied)], capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stderr) == (code, "")
+    assert json.loads(again.stdout) == result == json.loads((copied / "result.json").read_text())
+    (copied / "rs2.pcapng").write_bytes((copied / "rs2.pcapng").read_bytes()[:1000])
+    torn = subprocess.run([*explain, str(copied)], capture_output=True, text=True, check=False)
+    assert (torn.returncode, "rs2.pcapng is cut short (1,000 of" in torn.stderr) == (INCONCLUSIVE, True)
+
+
 # What a script finds
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from netns.analysis.sweep import Combination, Repetition, Sweep, phases
 from netns.analysis.verdict import Verdict
 from netns.record.recording import Outcome, Recording
-from netns.rehearsal.sweep import Combination, Repetition, Sweep, phases
 from netns.report import write, write_sweep
 from tests import recordings
 from tests.integration.browser import Page, chromium

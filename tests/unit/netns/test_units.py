@@ -17,11 +17,11 @@ from netns.analysis import baseline
 from netns.analysis.rehearsal import Rehearsal
 from netns.analysis.stop_pattern import Ends, Fates, StopPattern
 from netns.analysis.stops import Stop
+from netns.analysis.sweep import Combination, Repetition, Sweep
 from netns.analysis.verdict import Circumstances
 from netns.plan import speeds
 from netns.play import scenario
 from netns.record.recording import Recording
-from netns.rehearsal.sweep import Combination, Repetition, Sweep
 from netns.report import timeline, verdict, write, write_sweep
 from tests import recordings
 from tests.unit.netns.analysis import story

@@ -33,6 +33,8 @@ from netns.record.recording import (
 from netns.record.segments import ACK, FIN, KEPT, RST, SYN, Segment, Unreachable
 
 HOP = 0.001
+BEGAN_S = 1_772_339_467.0
+"""Unix seconds of a run's time 0."""
 CLIENT = "10.80.4.2"
 VIP = "192.0.2.10"
 SERVERS = {"10.80.1.2": "rs1", "10.80.2.2": "rs2", "10.80.3.2": "rs3"}
@@ -277,6 +279,7 @@ class Story:
             title="a story",
             intent="",
             started_at="2026-03-01T04:31:07Z",
+            unix_s=BEGAN_S,
             speed=self.speed,
             ended=self.ended,
             servers=tuple(ADDRESS),
@@ -307,6 +310,8 @@ class Story:
             found,
             (),
             advise(explained, Facts(recording, found, deploys, CONFIG, self.box_ended)),
+            PLACES,
+            dict.fromkeys(SERVERS.values(), "nginx"),
         )
 
     def explained(self) -> tuple[Explained, ...]:
@@ -316,7 +321,15 @@ class Story:
 
 def hasty() -> Rehearsal:
     """rs2 is stopped 7.3 s after its health file went, and unbound 6.1 s after that."""
-    story = Story()
+    return hasty_run().rehearsal(HASTY)
+
+
+HASTY = Deploy("rs2", ("./deploy.sh", "rs2"), 19.9, 45.1, 0, "copying <files>\nreloading")
+
+
+def hasty_run(speed: float = 1.0) -> Story:
+    """The run of the same."""
+    story = Story(speed=speed)
     story.loses("rs2", Fact.HEALTH_FILE, 20.0, 45.0)
     story.loses("rs2", Fact.LISTENING, 27.3, 40.0)
     story.fails("rs2", 33.4, until=46.0)
@@ -327,5 +340,4 @@ def hasty() -> Rehearsal:
             story.request(f"urllib3-1.{number}", at - 0.01, at + 0.01, Outcome.REFUSED)
         else:
             story.request(f"<b>curl</b>-1.{number}", at - 0.01, at + 0.01, Outcome.OK, status=200, port=port)
-    deploy = Deploy("rs2", ("./deploy.sh", "rs2"), 19.9, 45.1, 0, "copying <files>\nreloading")
-    return story.rehearsal(deploy)
+    return story

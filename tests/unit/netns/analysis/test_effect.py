@@ -11,6 +11,7 @@ from netns.analysis.effect import changed, unchanged, unfelt
 from netns.analysis.rehearsal import Rehearsal
 from netns.record.recording import Change, Deploy, Fact, Recording, Touch
 from tests import recordings
+from tests.unit.netns.analysis import story
 
 WELL = tuple(
     Change(0.0, server, fact, True)
@@ -23,7 +24,7 @@ DEPLOYS = (Deploy("", ("./deploy.sh",), 3.0, 9.0, 0, ""),)
 
 
 def rehearsed(run: Recording) -> Rehearsal:
-    return Rehearsal(run, DEPLOYS, (), (), (), ())
+    return Rehearsal(run, DEPLOYS, (), (), (), (), story.PLACES, {})
 
 
 def failed(server: str) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from netns.analysis.causes import Cause
-from netns.rehearsal.sweep import Combination, Repetition, Sweep
+from netns.analysis.sweep import Combination, Repetition, Sweep
 from tests.unit.netns.analysis import story
 
 DOCS = Path(__file__).parents[4] / "docs" / "json.md"
-BY_NAME = {"causes", "needed_s", "settings", "figures", "versions", "sockets", "varied", "events"}
+BY_NAME = {
+    *("causes", "needed_s", "settings", "figures", "versions", "sockets", "varied", "events"),
+    *("capture_bytes", "kinds", "servers", "services"),
+}
 """Fields whose own keys are names of other things, or told elsewhere."""
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from lb.config import ConfigError
 from netns.analysis.health_window import Sign, Window
+from netns.analysis.sweep import Combination, Repetition, Sweep, phases, sentence, variations
 from netns.analysis.verdict import Verdict
 from netns.plan.config import LabConfig, with_settings
-from netns.rehearsal.sweep import Combination, Repetition, Sweep, phases, sentence, variations
 
 
 def repetition(phase_s: float, needed_s: float, waited_s: float, *, measured: bool = True) -> Repetition:

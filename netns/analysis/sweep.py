@@ -19,6 +19,10 @@ from netns.analysis.rehearsal import Rehearsal
 from netns.analysis.verdict import Verdict
 from netns.analysis.wording import plural, unit
 from netns.plan.config import LabConfig
+from netns.record.recording import VERSION
+
+SWEEP: Final = "sweep"
+"""By which a sweep's document is told from others."""
 
 GRAVEST_FIRST: Final = (Verdict.LOST, Verdict.FAILED, Verdict.ILL, Verdict.INCONCLUSIVE, Verdict.OK)
 
@@ -140,7 +144,8 @@ class Sweep:
     def as_json(self) -> dict[str, Any]:
         """The document other programs read: docs/json.md."""
         return {
-            "name": "sweep",
+            "version": VERSION,
+            "name": SWEEP,
             "verdict": self.verdict.value,
             "text": self.text,
             "passed": self.passed,
@@ -159,6 +164,7 @@ def _document(one: Combination) -> dict[str, Any]:
         "failure_probability": one.failures / len(one.repetitions),
         "failure_interval": [round(bound, 3) for bound in one.failure_interval],
         "smallest_wait_s": one.smallest_wait_s,
+        "interval_s": one.interval_s,
         "step_s": one.step_s,
         "worst_s": one.worst_s,
         "waited_s": one.waited_s,
