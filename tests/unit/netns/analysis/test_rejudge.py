@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -358,3 +360,18 @@ def test_explain_says_what_a_report_lacks(tmp_path: Path) -> None:
     told = CliRunner().invoke(main, ["explain", str(tmp_path)])
     assert (told.exit_code, told.stdout) == (9, "")
     assert f"no verdict: {tmp_path / RESULT}: version is missing" in told.stderr
+
+
+def test_explain_loads_nothing_that_needs_a_lab_or_this_kernel(tmp_path: Path) -> None:
+    rehearsed(story.hasty_run(), tmp_path)
+    code = f"""
+import sys
+from netns.cli.main import main
+main(["explain", "--report", {str(tmp_path / "new")!r}, {str(tmp_path)!r}], standalone_mode=False)
+rooms = ("lab", "labs", "namespaces", "docker", "observe", "clients", "web", "play", "rehearsal")
+loaded = {{*rooms}} & {{name.split(".")[1] for name in sys.modules if name.startswith("netns.")}}
+sys.exit(str(loaded | {{"pyroute2", "docker", "netfilterqueue"}} & {{*sys.modules}}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "health_window" in done.stdout, done.stderr
+    assert done.stderr.splitlines()[-1] == "set()"
