@@ -50,16 +50,18 @@ class BoxWatch:
             raise LabError(f"the lab can't be watched any more: {self._failure}") from self._failure
 
     def catch_up(self, last_event: int, timeout_s: float = 10.0) -> None:
-        """Wait until the box's event of that number is here."""
+        """Wait until the box's event of that number is here; at once where the watch was stopped."""
         deadline = time.monotonic() + timeout_s
         while last_event > self._since and (not self.events or self.events[-1]["id"] < last_event):
             self.check()
+            if self._over.is_set():
+                return
             if time.monotonic() > deadline:
                 raise LabError(f"the box's event {last_event} has not come in {timeout_s:g} s")
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Take no more samples. The events' reader ends with the box."""
+        """Take no more samples, and no more events: their reader ends with the next one, or with the box."""
         self._over.set()
         if self._threads[1].ident is not None:
             self._threads[1].join()
@@ -73,6 +75,8 @@ class BoxWatch:
 
     def _follow(self) -> None:
         for event in self._lab.box.events(since=self._since, follow=True):
+            if self._over.is_set():
+                return
             self.events.append(event)
 
     def _sample(self) -> None:

@@ -1,7 +1,18 @@
-"""What ss, nstat and access logs print."""
+"""What ss, nstat and access logs print, and what is watched of a box."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from queue import SimpleQueue
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from netns.lab.interface import Lab
+from netns.observe import kernels
+from netns.observe.box import Watch
 from netns.observe.kernels import Served, Socket, parse_counters, parse_served, parse_sockets
 
 
@@ -32,3 +43,29 @@ def test_access_logs_of_nginx_and_of_the_builtin_server_are_read() -> None:
         Served(1795411110.058, "10.80.4.2:56682", "GET /?1 HTTP/1.1", 200),
         Served(1795411110.1, "10.80.4.2:56682", "GET /no HTTP/1.1", 404),
     ]
+
+
+def test_watch_that_was_stopped_lets_go_of_the_boxs_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    coming: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    let_go = threading.Event()
+
+    def events(**_: object) -> Iterator[dict[str, Any]]:
+        try:
+            while True:
+                yield coming.get()
+        finally:
+            let_go.set()
+
+    monkeypatch.setattr(kernels, "sample", lambda *_: [])
+    watch = Watch(cast(Lab, SimpleNamespace(box=SimpleNamespace(events=events))), lambda s: s, since=0)
+    watch.start()
+    coming.put({"id": 1})
+    watch.catch_up(1)
+    watch.stop()
+    watch.catch_up(2, timeout_s=0.0)
+    assert not let_go.is_set()
+    coming.put({"id": 2})
+    assert let_go.wait(10)
+    assert [event["id"] for event in watch.events] == [1]
