@@ -4,9 +4,13 @@
         result = l4lab.rehearse(["./deploy.sh", "{server}"])
         assert result.passed, result.judgement
 
+    def test_deploy_loses_nothing_whenever_it_begins(l4lab):
+        result = l4lab.sweep(["./deploy.sh", "{server}"], count=10)
+        assert result.passed, result.text
+
 | fixture | scope | what it is |
 | --- | --- | --- |
-| `l4lab` | session | the lab (`netns.namespaces.lab.Lab`, and `rehearse`), whole again before each test |
+| `l4lab` | session | the lab (`L4Lab`, which rehearses and sweeps), whole again before each test |
 | `l4box` | function | a client of the box's API (`lb.client.BoxClient`) |
 | `keepalive_clients` | function | starts clients: `keepalive_clients("curl:20,urllib3:5")` |
 | `capture` | function | starts a capture: `capture("client", "rs2")`; its file is whole at the test's end |
@@ -36,11 +40,16 @@ from netns.plan import speeds
 if TYPE_CHECKING:
     from lb.client import BoxClient
     from netns.analysis.rehearsal import Rehearsal
+    from netns.analysis.sweep import Sweep
     from netns.lab.capture import Capture
     from netns.namespaces.lab import NamespaceLab
+    from netns.plan.config import LabConfig
     from netns.record.recording import Request
+    from netns.rehearsal.spec import RehearsalSpec
 
 NAME = "pytest"
+SWEEP_NAME = "pytest-sweep"
+"""Of the labs that sweeps take place in."""
 KEPT = "l4lab-failures"
 
 _Directory = pytest.StashKey[Path]()
@@ -115,14 +124,86 @@ class L4Lab:
         The result has `passed`, `judgement` (verdict, text, reasons), `lost`, `explained` (each lost request
         and why) and `advice`. A result that is inconclusive has not passed, though it may have lost nothing.
         """
-        from netns.analysis.terms import Terms, allowed_causes
         from netns.rehearsal.play import rehearse
-        from netns.rehearsal.spec import specify
         from netns.report import write
 
-        report = self.directory / f"rehearsal-{len(list(self.directory.glob('rehearsal-*'))) + 1}"
-        spec = specify(
-            self.lab.config,
+        report = self._report("rehearsal")
+        spec = self._spec(self.lab.config, command, servers, clients, parallel, timeout_s, allow, allow_lost)
+        found = rehearse(self.lab, spec, report=report, ours=True, say=print, progress=lambda _: None)
+        write(found.recording, report, found)
+        return found
+
+    def sweep(
+        self,
+        command: Sequence[str],
+        *,
+        count: int = 10,
+        vary: Sequence[str] = (),
+        servers: Sequence[str] | None = None,
+        clients: str | None = None,
+        parallel: int = 1,
+        timeout_s: float = 900.0,
+        allow: Sequence[str] = (),
+        allow_lost: int = 0,
+    ) -> Sweep:
+        """Rehearse `count` times, each begun at another moment of the health interval: one pass can be luck.
+
+        The labs are of its own, with the settings of the session's lab, and with each combination of those
+        that `vary` names besides, as in "retries=1,2". The command must be one that can be repeated. The
+        other parameters are those of `rehearse`. The result has `passed`, which is true when each rehearsal
+        passed, `text`, `verdict` and `combinations`.
+        """
+        from netns.rehearsal.sweep import OwnLabs, sweep, varied
+        from netns.report import write, write_sweep
+
+        def keep(found: Rehearsal, directory: Path) -> bool:
+            write(found.recording, directory, found)
+            return True
+
+        report = self._report("sweep")
+        config = self.lab.config.model_copy(update={"name": SWEEP_NAME})
+        spec = self._spec(config, command, servers, clients, parallel, timeout_s, allow, allow_lost)
+        with OwnLabs(print) as labs:
+            settings = varied(config, vary)
+            swept = sweep(
+                labs,
+                spec,
+                settings,
+                count,
+                report=report,
+                keep=keep,
+                say=print,
+                progress=lambda _: None,
+            )
+        write_sweep(swept, report)
+        return swept
+
+    def restore(self) -> None:
+        """Make the lab whole: box and web servers run, VIPs and health files are there, all are ACTIVE."""
+        from netns.lab.restore import restore
+
+        restore(self.lab)
+
+    def _report(self, kind: str) -> Path:
+        """A directory for the next report of that kind."""
+        return self.directory / f"{kind}-{len(list(self.directory.glob(f'{kind}-*'))) + 1}"
+
+    def _spec(
+        self,
+        config: LabConfig,
+        command: Sequence[str],
+        servers: Sequence[str] | None,
+        clients: str | None,
+        parallel: int,
+        timeout_s: float,
+        allow: Sequence[str],
+        allow_lost: int,
+    ) -> RehearsalSpec:
+        from netns.analysis.terms import Terms, allowed_causes
+        from netns.rehearsal.spec import specify
+
+        return specify(
+            config,
             command,
             servers=servers,
             clients=clients,
@@ -131,20 +212,6 @@ class L4Lab:
             terms=Terms(allow_lost, allowed_causes(allow)),
             say=print,
         )
-        found = rehearse(self.lab, spec, report=report, ours=True, say=print, progress=lambda _: None)
-        write(found.recording, report, found)
-        return found
-
-    def restore(self) -> None:
-        """Make the lab whole: box and web servers run, VIPs and health files are there, all are ACTIVE."""
-        self.lab.start_box()
-        for node in self.lab.plan.servers:
-            self.lab.health_on(node.name)
-            missing = {entry.address for entry in node.vips} - set(self.lab.held_vips(node.name))
-            for vip in missing:
-                self.lab.vip_up(node.name, vip)
-            self.lab.start(node.name)
-        self.lab.wait_until_bound()
 
 
 class Fleet:

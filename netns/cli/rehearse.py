@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +17,10 @@ from netns.cli.verdict import NO_VERDICT, refuse_unwritable, show, show_sweep, w
 from netns.errors import LabError
 
 if TYPE_CHECKING:
-    from netns.analysis.rehearsal import Rehearsal
     from netns.lab.interface import Lab
     from netns.plan.config import LabConfig
     from netns.rehearsal.spec import RehearsalSpec
+    from netns.rehearsal.sweep import Labs
 
 _UNKNOWN = re.compile(r"(?<![{$])\{(?!server\})\w+\}(?!\})")
 
@@ -79,7 +79,7 @@ _UNKNOWN = re.compile(r"(?<![{$])\{(?!server\})\w+\}(?!\})")
     "--sweep",
     type=click.IntRange(2),
     metavar="N",
-    help="Rehearse N times, each at another moment of the health interval, in labs of their own.",
+    help="Rehearse N times, each at another moment of the health interval, in a lab of their own.",
 )
 @click.option(
     "--vary",
@@ -170,7 +170,7 @@ def rehearse(
             refuse_unwritable(report)
         with _where(on, project, file, name, settings) as where:
             with _usage():
-                order = specify(
+                spec = specify(
                     where.config,
                     words,
                     servers=servers.split(",") if servers is not None else None,
@@ -182,13 +182,9 @@ def rehearse(
                 )
             say(_clock(where.config.speed))
             if sweep is None:
-                found = _rehearse(where, where.config, order, report)
-                if report is not None and write(found, report):
-                    files = ", ".join(("report.html", "result.json", *found.recording.captures))
-                    say(f"{report}: {files}. `l4lab explain {report}` prints the verdict again")
-                code = show(found, as_json)
+                code = _rehearse(where, spec, report, as_json)
             else:
-                code = _sweep(where, order, sweep, vary, report, as_json)
+                code = _sweep(where, spec, sweep, vary, report, as_json)
     except ConfigError as error:
         say(str(error))
         code = BAD_CONFIG
@@ -221,10 +217,10 @@ class Where:
     """Where rehearsals take place: in labs of a configuration, or in a project that is up."""
 
     config: LabConfig
-    lab: Callable[[LabConfig], AbstractContextManager[tuple[Lab, bool]]]
+    lab: Callable[[], AbstractContextManager[tuple[Lab, bool]]]
     """A lab to rehearse in, and whether what the command leaves running on its nodes is ended."""
-    up: bool
-    """It is a lab that somebody has up, which a sweep leaves alone."""
+    labs: Callable[[], AbstractContextManager[Labs]]
+    """Labs to sweep in."""
 
 
 @contextmanager
@@ -232,57 +228,58 @@ def _where(
     on: str, project: str | None, file: Path | None, name: str | None, settings: Mapping[str, float | None]
 ) -> Iterator[Where]:
     from netns import labs
+    from netns.rehearsal.sweep import OneLab
 
     if on == "docker":
         with labs.project(project, say=say) as lab:
-            yield Where(lab.config, lambda _: nullcontext((lab, True)), up=False)
+            yield Where(lab.config, lambda: nullcontext((lab, True)), lambda: nullcontext(OneLab(lab)))
     else:
         config = labs.wanted(file, name=name, settings=settings)
-        yield Where(config, partial(labs.shared, say=say), up=labs.is_up(config.name))
+        yield Where(config, partial(labs.shared, config, say=say), partial(_own_labs, config.name))
 
 
-def _rehearse(where: Where, config: LabConfig, order: RehearsalSpec, report: Path | None) -> Rehearsal:
+@contextmanager
+def _own_labs(name: str) -> Iterator[Labs]:
+    from netns import labs
+    from netns.rehearsal.sweep import OwnLabs
+
+    if labs.is_up(name):
+        raise LabError(f"the lab {name!r} is up: a sweep needs labs of its own; choose another --name")
+    with OwnLabs(say) as own:
+        yield own
+
+
+def _rehearse(where: Where, spec: RehearsalSpec, report: Path | None, as_json: bool) -> int:
+    """Rehearse once, and tell what came of it; the exit code."""
     from netns.rehearsal.play import rehearse
 
-    with where.lab(config) as (lab, ours), _progress() as progress:
-        return rehearse(lab, order, report=report, ours=ours, say=say, progress=progress)
+    with where.lab() as (lab, ours), _progress() as progress:
+        found = rehearse(lab, spec, report=report, ours=ours, say=say, progress=progress)
+    if report is not None and write(found, report):
+        files = ", ".join(("report.html", "result.json", *found.recording.captures))
+        say(f"{report}: {files}. `l4lab explain {report}` prints the verdict again")
+    return show(found, as_json)
 
 
 def _sweep(
     where: Where,
-    order: RehearsalSpec,
+    spec: RehearsalSpec,
     count: int,
     vary: Sequence[str],
     report: Path | None,
     as_json: bool,
 ) -> int:
     """Rehearse at `count` moments of the interval, with each combination of settings; the exit code."""
-    from netns.analysis.sweep import Combination, Repetition, Sweep, phases, variations, worst_of
-    from netns.analysis.wording import unit
-    from netns.plan.config import with_settings
+    from netns.rehearsal.sweep import sweep, varied
 
-    config = where.config
-    if where.up:
-        raise LabError(f"the lab {config.name!r} is up: a sweep needs labs of its own; choose another --name")
-    with _usage():
-        labs = [(varied, with_settings(config, varied)) for varied in variations(vary)]
-    combinations = []
-    for varied, lab in labs:
-        words = " ".join(f"{key}={value}" for key, value in varied.items())
-        interval_s = lab.services_of(order.servers[0])[0].health_check.interval_s
-        repetitions = []
-        for number, phase_s in enumerate(phases(interval_s, count), 1):
-            after = f"{phase_s:.1f} {unit(lab.speed)} after a check of {order.servers[0]}"
-            say(f"\n{words} {number} of {count}: {after}")
-            name = f"{words.replace(' ', ',') or 'run'}-{number:02}"
-            directory = report / name if report is not None else None
-            found = _rehearse(where, lab, replace(order, phase_s=phase_s), directory)
-            written = directory is not None and write(found, directory)
-            repetitions.append(Repetition.of(found, phase_s, name if written else ""))
-        combinations.append(Combination(varied, interval_s, worst_of(lab, order.servers), tuple(repetitions)))
-    swept = Sweep(order.command, config.speed, tuple(combinations))
+    with where.labs() as labs, _progress() as progress:
+        with _usage():
+            settings = varied(where.config, vary)
+        swept = sweep(labs, spec, settings, count, report=report, keep=write, say=say, progress=progress)
     if report is not None and write_sweep(swept, report):
-        say(f"{report}: the sweep, and a report of each rehearsal")
+        say(
+            f"{report}: the sweep, and a report of each rehearsal. `l4lab explain {report}` prints them again"
+        )
     return show_sweep(swept, as_json)
 
 

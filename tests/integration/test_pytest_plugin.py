@@ -20,6 +20,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def clean() -> Iterator[None]:
     yield
     labs.down("pytest")
+    labs.down("pytest-sweep")
 
 
 def run(pytester: pytest.Pytester, *words: str) -> pytest.RunResult:
@@ -81,6 +82,29 @@ def test_one_lab_serves_all_tests_and_is_whole_before_each(pytester: pytest.Pyte
     found = run(pytester, "-s")
     found.assert_outcomes(passed=2)
     assert sum(line.endswith("making 6 namespaces pytest-…") for line in found.outlines) == 1
+
+
+def test_a_sweep_takes_place_in_a_lab_of_its_own_and_leaves_its_reports(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import json
+
+        DEPLOY = ["sh", "-c", '"$L4LAB_WEB" stop && "$L4LAB_SLEEP" 20 && "$L4LAB_WEB" start; : {server}']
+
+        def test_abrupt(l4lab):
+            found = l4lab.sweep(DEPLOY, count=2, servers=["rs2"], clients="curl-new:10")
+            assert not found.passed, found.text
+            assert l4lab.lab.name == "pytest"
+            report = l4lab.directory / "sweep-1"
+            assert json.loads((report / "result.json").read_text())["text"] == found.text
+            assert (report / "run-02" / "rs2.pcapng").exists()
+            assert [row["state"] for row in l4lab.lab.box.servers()] == ["ACTIVE"] * 3
+        """
+    )
+    found = run(pytester, "-s", "--l4lab-speed", "20")
+    found.assert_outcomes(passed=1)
+    assert sum(line.endswith("making 6 namespaces pytest-sweep-…") for line in found.outlines) == 1
+    assert state.read("pytest-sweep") is None
 
 
 def test_clients_and_captures_for_a_test_of_ones_own(pytester: pytest.Pytester) -> None:

@@ -136,6 +136,9 @@ def test_a_sweep_of_the_trap_finds_the_wait_that_it_needs(tmp_path: Path) -> Non
     page = (tmp_path / "report.html").read_text()
     assert page.count('/report.html"') == 10
     assert len(list(tmp_path.glob("*/report.html"))) == 10
+    assert said.count("making 6 namespaces") == 1 + said.count("a new lab for the next rehearsal")
+    before_last = sum(run["lost"] for run in one["runs"][:-1])
+    assert f"10 of 10, lost so far {before_last}: begins 9.5 box s after a check of rs2" in said
     assert leftovers() == []
 
 
