@@ -12,7 +12,7 @@ import pytest
 
 from netns.lab.interface import Lab
 from netns.observe import kernels
-from netns.observe.box import Watch
+from netns.observe.box import BoxWatch
 from netns.observe.kernels import Served, Socket, parse_counters, parse_served, parse_sockets
 
 
@@ -59,7 +59,7 @@ def test_watch_that_was_stopped_lets_go_of_the_boxs_events(
             let_go.set()
 
     monkeypatch.setattr(kernels, "sample", lambda *_: [])
-    watch = Watch(cast(Lab, SimpleNamespace(box=SimpleNamespace(events=events))), lambda s: s, since=0)
+    watch = BoxWatch(cast(Lab, SimpleNamespace(box=SimpleNamespace(events=events))), lambda s: s, since=0)
     watch.start()
     coming.put({"id": 1})
     watch.catch_up(1)

@@ -23,8 +23,8 @@ from netns.record.recording import Fact, Outcome
 from netns.rehearsal import sweep as sweeping
 from netns.rehearsal.spec import RehearsalSpec
 from netns.rehearsal.sweep import OneLab, OwnLabs, beyond_repair, sweep, varied
-from tests.unit.netns.rehearsal import story
-from tests.unit.netns.rehearsal.story import HASTY, Story
+from tests.unit.netns.analysis import story
+from tests.unit.netns.analysis.story import HASTY, Story
 
 CONFIG = LabConfig()
 ORDER = RehearsalSpec(("./deploy.sh", "{server}"), ("rs2",), ())
