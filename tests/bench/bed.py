@@ -25,6 +25,7 @@ from netns.lab.state import Ledger, State
 from netns.labs import down
 from netns.linux import namespace, process, programs
 from netns.linux.process import Process
+from netns.namespaces import network
 from netns.plan.topology import ANYWHERE, NODE_INTERFACE, Interface, Node, Plan, Role, Route, Vip
 
 NAME = "bench"
@@ -183,11 +184,11 @@ def _bed(boxes: Sequence[str]) -> Iterator[Bed]:
         ledger = Ledger(State(NAME, config={}, asked={}))
         ledger.ready(False)
     try:
-        network = plan(boxes)
+        planned = plan(boxes)
         ledger.state.directory.mkdir(mode=0o755)
-        network.build(network, ledger, offload=True)
-        made = Bed(network, ledger, ledger.state.directory)
-        for node in network.nodes:
+        network.build(planned, ledger, offload=True)
+        made = Bed(planned, ledger, ledger.state.directory)
+        for node in planned.nodes:
             namespace.inside(node.namespace, _set)
             if node.role in (Role.SERVER, Role.CLIENT):
                 made.run(node.name, ["nft", "-f", "-"], input=_DROP_FLOWS)
@@ -223,4 +224,4 @@ def missing() -> list[str]:
 
 
 def _found(name: str) -> bool:
-    return shutil.which(name, path=web.SYSTEM_PATH) is not None
+    return shutil.which(name, path=programs.SYSTEM_PATH) is not None

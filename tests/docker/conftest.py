@@ -210,7 +210,7 @@ def make_project(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> It
             settings = box_settings(known, speed) if box is None else box
             compose = Compose(name, [file, *more], directory, engine, **settings)
             held.callback(compose, "down", "--timeout", "5")
-            held.callback(detach, name, say=sys.stderr.write)
+            held.callback(detach, name, say=print)
             held.callback(_show_log, compose)
             compose("up", "--detach", "--no-build")
             wait_until_bound(compose.project, known)
@@ -225,5 +225,6 @@ def _show_log(compose: Compose) -> None:
 
 def inspect(container: str) -> dict[str, Any]:
     """What `docker inspect` says."""
+    found: dict[str, Any]
     (found,) = json.loads(docker("inspect", container))
     return found

@@ -54,7 +54,7 @@ def shop(make_project: MakeProject) -> Compose:
 @pytest.fixture(autouse=True)
 def nothing_attached(shop: Compose) -> Iterator[None]:
     yield
-    attach.detach(NAME, say=sys.stderr.write)
+    attach.detach(NAME, say=print)
     assert ledger.read(NAME) is None
 
 
@@ -155,7 +155,7 @@ def test_attach_killed_at_any_step_is_cleared_by_detach(shop: Compose) -> None:
     while True:
         steps += 1
         ended = killed(step=steps)
-        assert attach.detach(NAME, say=sys.stderr.write) or steps == 1
+        assert attach.detach(NAME, say=print) or steps == 1
         assert state(shop) == before, f"killed at step {steps}"
         if not ended:
             break
@@ -171,13 +171,14 @@ def killed(step: int) -> bool:
 
         def write_and_die(*arguments: Any) -> None:
             nonlocal done
-            for moment in (lambda: None, lambda: write(*arguments)):
-                moment()
+            for acts in (False, True):
+                if acts:
+                    write(*arguments)
                 done += 1
                 if done == step:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-        ledger._write = write_and_die
+        ledger._write = write_and_die  # type: ignore[assignment]
         try:
             attach.attach(Engine(), NAME, say=lambda _: None)
         finally:
@@ -236,7 +237,7 @@ def test_vip_that_the_box_does_not_have_gets_a_virtual_server_and_a_dscp_of_its_
         assert [(one["name"], one["weight"]) for one in made["real_server"]] == [("l4box-test-mail", 3)]
         page = shop.project.run("client", [*CURL, "http://192.0.2.20/"])
         assert "Welcome to nginx" in page.stdout
-        assert attach.detach(NAME, say=sys.stderr.write)
+        assert attach.detach(NAME, say=print)
         assert state(shop) == before
 
 

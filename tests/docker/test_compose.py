@@ -102,9 +102,13 @@ def test_request_crosses_the_box_and_the_reply_does_not(own: Compose, tmp_path: 
     assert {packet.tos for _, packet in flow if packet.dst == OWN_SERVERS[name]} == {10 << 2}
 
 
+def is_healthy(compose: Compose, node: str) -> bool:
+    return compose.project.container(node).health == "healthy"
+
+
 def test_every_service_is_healthy_to_docker(own: Compose) -> None:
     for node in NODES:
-        eventually(lambda at=node: own.project.container(at).health == "healthy", f"{node} healthy")
+        eventually(partial(is_healthy, own, node), f"{node} healthy")
 
 
 def test_no_process_is_root_and_only_the_box_keeps_capabilities(own: Compose) -> None:
@@ -143,7 +147,7 @@ def test_attach_leaves_servers_alone_that_have_all_by_themselves(own: Compose) -
         assert {row["name"]: row["changes"] for row in shown["servers"]} == {name: [] for name in OWN_SERVERS}
         assert all(row["attached"] and row["box"]["bound"] for row in shown["servers"])
     finally:
-        detach(NAME, say=sys.stderr.write)
+        detach(NAME, say=print)
     assert servers(own.project) == dict.fromkeys(OWN_SERVERS, "ACTIVE")
 
 
@@ -164,11 +168,11 @@ def test_stock_container_joins_by_its_labels_across_the_router(own: Compose) -> 
         assert all(page.returncode == 0 for page in pages)
         assert sum("Welcome to nginx" in page.stdout for page in pages) == 1
         assert network_state(own.project, node)["main routes"] == before["main routes"]
-        assert detach(NAME, say=sys.stderr.write)
+        assert detach(NAME, say=print)
         assert network_state(own.project, node) == before
         assert node not in servers(own.project)
     finally:
-        detach(NAME, say=sys.stderr.write)
+        detach(NAME, say=print)
         docker("rm", "--force", "l4box-test-web4")
 
 

@@ -45,7 +45,7 @@ def make_lab() -> Iterator[MakeLab]:
             **(lab or {}),
         }
         names.append(document["name"])
-        made.append(labs.up(parse(LabConfig, document, "the test's lab"), say=sys.stderr.write))
+        made.append(labs.up(parse(LabConfig, document, "the test's lab"), say=print))
         return made[-1]
 
     yield make
@@ -85,11 +85,12 @@ def packets(path: Path) -> list[tuple[str, IP]]:
 
 def timed_packets(path: Path) -> list[tuple[float, str, IP]]:
     """The same, each with its time: seconds since the epoch."""
+    meta: Any  # scapy names the fields of any format here, and of pcapng none
     with RawPcapNgReader(str(path)) as reader:
-        found = [
-            (((meta.tshigh << 32) + meta.tslow) / meta.tsresol, meta.ifname.decode(), Ether(data))
-            for data, meta in reader
-        ]
+        found = []
+        for data, meta in reader:
+            at = ((meta.tshigh << 32) + meta.tslow) / meta.tsresol
+            found.append((at, meta.ifname.decode(), Ether(data)))
     return [
         (at, point, frame[IP]) for at, point, frame in sorted(found, key=lambda one: one[0]) if IP in frame
     ]

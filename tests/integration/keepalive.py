@@ -14,7 +14,14 @@ import sys
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from netns.namespaces.lab import NamespaceLab
+    from collections.abc import Sequence
+    from typing import Any, Protocol
+
+    class Nodes(Protocol):
+        """Where programs are started on a node: a lab's namespaces, or containers."""
+
+        def popen(self, node: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[str]: ...
+
 
 PROGRAM = __file__
 
@@ -24,7 +31,7 @@ class KeepAlive:
 
     def __init__(
         self,
-        lab: NamespaceLab,
+        lab: Nodes,
         vip: str,
         *,
         node: str = "client",

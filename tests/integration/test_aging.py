@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scapy.layers.inet import TCP
@@ -39,7 +40,7 @@ with socket.create_connection(("{VIP}", 80), timeout=20) as connection:
 """
 
 
-def sessions(lab: NamespaceLab, port: int) -> list[dict[str, object]]:
+def sessions(lab: NamespaceLab, port: int) -> list[dict[str, Any]]:
     return list(lab.box.sessions(client=f"{lab.node('client').address}:{port}"))
 
 

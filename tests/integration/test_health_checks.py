@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -40,6 +41,10 @@ def box_time(lab: NamespaceLab) -> float:
     return float(lab.box.stats()["uptime_s"])
 
 
+def is_past(lab: NamespaceLab, start: float) -> bool:
+    return box_time(lab) >= start
+
+
 def test_server_without_health_file_fails_in_10_to_20_s_whatever_the_phase(make_lab: MakeLab) -> None:
     lab = make_lab(speed=SPEED)
     phase = random.Random(4)
@@ -47,7 +52,7 @@ def test_server_without_health_file_fails_in_10_to_20_s_whatever_the_phase(make_
     for _ in range(PHASES):
         wait_for_state(lab, "rs2", "ACTIVE")
         start = box_time(lab) + phase.uniform(0, 10)
-        eventually(lambda start=start: box_time(lab) >= start, "the phase")
+        eventually(partial(is_past, lab, start), "the phase")
         lab.health_off("rs2")
         off = box_time(lab)
         wait_for_state(lab, "rs2", "FAILED")

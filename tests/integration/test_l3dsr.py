@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP, TCP
 
-from tests.integration.conftest import VIP, MakeLab, events, eventually, nstat, packets
+from tests.integration.conftest import VIP, MakeLab, events, eventually, nstat, packets, wait_for_state
 
 pytestmark = pytest.mark.integration
 
@@ -79,9 +80,7 @@ def test_ecn_bits_are_kept_and_a_dscp_of_the_clients_own_is_replaced(
             port = 4000 + ecn
             syn = IP(src=client, dst=VIP, tos=0x2E << 2 | ecn) / TCP(sport=port, dport=80, flags="S", seq=7)
             lab.run("client", ["python3", "-c", SEND_RAW, bytes(syn).hex(), VIP], check=True)
-            eventually(
-                lambda port=port: events(lab, "session_opened", client=f"{client}:{port}"), "a session"
-            )
+            eventually(partial(events, lab, "session_opened", client=f"{client}:{port}"), "a session")
     out = [packet for _, packet in packets(capture.path) if packet.dst != VIP and packet[TCP].flags == "S"]
     assert [packet.tos for packet in out if packet.src == client] == [10 << 2 | ecn for ecn in range(4)]
 
@@ -103,9 +102,13 @@ def test_an_upload_and_a_download_arrive_whole(
     lab.stop("rs1")
     with lab.popen("rs1", [sys.executable, "-c", SINK], stdout=subprocess.PIPE) as sink:
         assert sink.stdout is not None
-        assert sink.stdout.readline() == "listening\n"
-        lab.run("client", [sys.executable, "-c", SEND, VIP, str(sent)], check=True)
-        assert sink.stdout.readline().strip() == hashlib.sha256(sent.read_bytes()).hexdigest()
+        try:
+            assert sink.stdout.readline() == "listening\n"
+            wait_for_state(lab, "rs1", "ACTIVE")  # two checks may have come before the sink
+            lab.run("client", [sys.executable, "-c", SEND, VIP, str(sent)], check=True)
+            assert sink.stdout.readline().strip() == hashlib.sha256(sent.read_bytes()).hexdigest()
+        finally:
+            sink.kill()
     [session] = [row for row in lab.box.sessions() if row["bytes"] > sent.stat().st_size]
     mean = session["bytes"] / session["packets"]
     assert (mean > 1500) == (offload and rewrite == "kernel"), "super-packets come whole, or not at all"

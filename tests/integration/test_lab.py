@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,10 @@ def leftovers(name: str) -> list[str]:
     return found
 
 
+def none_alive_in(namespaces: set[int]) -> bool:
+    return alive_in(namespaces) == []
+
+
 def inodes(name: str) -> set[int]:
     """The lab's namespaces, by the number that their processes can be found by."""
     return {path.stat().st_ino for path in Path("/run/netns").glob(f"{name}-*")}
@@ -101,7 +106,12 @@ def test_client_gets_pages_of_every_server_through_the_vip_and_each_answers_its_
     lab: NamespaceLab,
 ) -> None:
     seen: set[str] = set()
-    eventually(lambda: seen.add(get(lab).stdout.strip()) or len(seen) == 3, "a page of each server")
+
+    def all_seen() -> bool:
+        seen.add(get(lab).stdout.strip())
+        return len(seen) == 3
+
+    eventually(all_seen, "a page of each server")
     assert seen == {"rs1", "rs2", "rs3"}
 
 
@@ -294,7 +304,12 @@ def test_down_of_no_lab_is_fine() -> None:
 def test_up_killed_at_any_step_is_cleared_by_down(monkeypatch: pytest.MonkeyPatch) -> None:
     writes = []
     write = state.write
-    monkeypatch.setattr(state, "write", lambda made: (writes.append(made), write(made)))
+
+    def counted(made: state.State) -> None:
+        writes.append(made)
+        write(made)
+
+    monkeypatch.setattr(state, "write", counted)
     labs.up(load(None, name=NAME), wait=False)
     steps = len(writes)
     labs.down(NAME)
@@ -307,7 +322,7 @@ def test_up_killed_at_any_step_is_cleared_by_down(monkeypatch: pytest.MonkeyPatc
             namespaces = inodes(NAME)
             labs.down(NAME)
             assert leftovers(NAME) == [], f"killed {moment} step {step}"
-            eventually(lambda of=namespaces: alive_in(of) == [], f"no process; killed {moment} step {step}")
+            eventually(partial(none_alive_in, namespaces), f"no process; killed {moment} step {step}")
 
 
 def test_up_interrupted_at_any_step_removes_what_it_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,7 @@ def dscp_rule(server: str) -> None:
 
 class Pages(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
+        assert isinstance(self.server, WebServer)
         self.server.requests.append((self.path, dict(self.headers)))
         self.send_response(self.server.status)
         self.end_headers()
@@ -449,7 +450,7 @@ def test_a_cancelled_check_ends_at_once_and_leaves_no_connection(lab: NamespaceL
 def test_checks_at_the_same_time_each_go_by_their_own_mark(lab: NamespaceLab) -> None:
     async def both() -> list[ProbeResult]:
         nowhere = replace(THROUGH_DSR, mark=MARK_BASE | 99, timeout_s=0.3)
-        return await asyncio.gather(checked(THROUGH_DSR), checked(nowhere))
+        return list(await asyncio.gather(checked(THROUGH_DSR), checked(nowhere)))
 
     with web_server(lab.server), inside(lab.box):
         found, lost = asyncio.run(both())

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,10 @@ def sessions(lab: NamespaceLab, server: str) -> int:
     listed = sum(1 for _ in lab.box.sessions(server=server))
     assert row(lab, server)["sessions"] == listed
     return listed
+
+
+def _all_ended(clients: ManyConnections, kind: str, count: int) -> bool:
+    return sum(clients.ended(kind).values()) == count
 
 
 def make_link_slow(lab: NamespaceLab) -> None:
@@ -289,7 +294,7 @@ def test_servers_accept_their_resets_too_and_hold_no_zombies(make_lab: MakeLab, 
             for kind in (DOWNLOAD, UPLOAD, IDLE):
                 if kind == IDLE:
                     clients.request()
-                eventually(lambda kind=kind: sum(clients.ended(kind).values()) == 20, f"20 {kind} resets")
+                eventually(partial(_all_ended, clients, kind, 20), f"20 {kind} resets")
         else:
             assert all(clients.ended(kind) == {} for kind in kinds), "nobody told the clients"
             assert counted(lab, "client") == before_client

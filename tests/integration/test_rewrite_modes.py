@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scapy.layers.inet import (
@@ -63,7 +64,7 @@ for size, packet in json.load(sys.stdin):
 """
 
 TIMESTAMP = [("NOP", None), ("NOP", None), ("Timestamp", (1, 2))]
-TCP_OPTIONS: list[list[tuple[object, object]]] = [
+TCP_OPTIONS: list[Sequence[tuple[object, object]]] = [
     [],
     [("MSS", 1460), ("SAckOK", b""), ("Timestamp", (12345, 0)), ("NOP", None), ("WScale", 7)],
     TIMESTAMP,
@@ -88,6 +89,10 @@ IP_OPTIONS = [
 experiment's; routers write into two of them."""
 
 
+def _has_forwarded(lab: NamespaceLab, count: int) -> bool:
+    return bool(lab.box.stats()["forwarded"] >= count)
+
+
 def flags() -> Iterator[str]:
     """Every combination of the nine flags that is not dropped: SYN with FIN or with RST is."""
     for count in range(10):
@@ -98,7 +103,7 @@ def flags() -> Iterator[str]:
 
 def sent(client: str) -> Iterator[Packet]:
     """Packets of every kind that there is a rewriting for; a SYN first where a session is needed."""
-    head = {"src": client, "dst": VIP}
+    head: dict[str, Any] = {"src": client, "dst": VIP}
     port = 5000
     for flag in flags():
         port += 1
@@ -183,9 +188,7 @@ def test_both_ways_send_an_upload_of_super_packets_as_the_same_segments(
             command = [sys.executable, "-c", SEND_SUPER_PACKETS, link[0]["address"]]
             lab.run("client", command, input=text, check=True)
             expected = segments if rewrite == "userspace" else len(wanted)
-            eventually(
-                lambda lab=lab, expected=before + expected: lab.box.stats()["forwarded"] >= expected, "all"
-            )
+            eventually(partial(_has_forwarded, lab, before + expected), "all")
         taken[rewrite] = lab.box.stats()["forwarded"] - before
         seen[rewrite] = _by_identification(capture.path, last + SEGMENTS)
         lab.close()

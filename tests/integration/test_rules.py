@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -135,7 +135,7 @@ def send(namespace: str, address: str, port: int, data: bytes) -> None:
         sender.sendto(data, (address, port))
 
 
-def carries(data: bytes) -> object:
+def carries(data: bytes) -> Callable[[Layers], bool]:
     return lambda packet: UDP in packet and bytes(packet[UDP].payload) == data
 
 
@@ -295,7 +295,7 @@ def test_a_refused_update_is_undone(box: str) -> None:
     ids=["ipv4", "ipv6"],
 )
 def test_a_mark_from_the_queue_sends_the_packet_to_its_server(
-    route: Route, service: Service, header: type[Layers], dscp: object, server: str
+    route: Route, service: Service, header: type[Layers], dscp: Callable[[Layers], int], server: str
 ) -> None:
     install(route.box, render("web", QUEUE, [WEB, WEB6], rewrite="kernel"))
     with queue_in(route.box) as queue, capture(route.server, "box") as wire:
