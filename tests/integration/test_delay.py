@@ -21,7 +21,7 @@ from netns.namespaces.lab import NamespaceLab
 from netns.namespaces.status import look
 from tests.integration.conftest import NAME, VIP, MakeLab, alive_in, eventually, timed_packets
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 SIZE = 900_000
 HANDSHAKES = 30

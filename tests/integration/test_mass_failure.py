@@ -19,7 +19,7 @@ from tests.integration.conftest import MakeLab, eventually, nstat, row
 from tests.integration.many_connections import IDLE, ManyConnections
 from tests.integration.steady_load import Request, SteadyLoad
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 SPEED = 10
 SESSIONS = 20_000
@@ -30,12 +30,11 @@ FAILING = {BURST: ("rs1", "rs2"), PACED: ("rs3", "rs4")}
 LOAD_PER_S = 200
 CLIENTS = ("client", "client2")
 WINDOW_S = 1.0
-ATTEMPTS = 3
 
 Figures = dict[str, Any]
 
 
-def lab_of_three_vips(make_lab: MakeLab, attempt: int) -> NamespaceLab:
+def lab_of_three_vips(make_lab: MakeLab) -> NamespaceLab:
     def service(name: str, vip: str, dscp: int, servers: Sequence[str], pace: float) -> dict[str, Any]:
         return {
             "name": name,
@@ -50,7 +49,7 @@ def lab_of_three_vips(make_lab: MakeLab, attempt: int) -> NamespaceLab:
     return make_lab(
         speed=SPEED,
         lab={
-            "name": f"ropf-mass{attempt}",
+            "name": "ropf-mass",
             "clients": 3,
             "server": [{"name": f"rs{number}"} for number in range(1, 6)],
             "box": {"events": {"sessions": False}},
@@ -149,10 +148,12 @@ def run(lab: NamespaceLab) -> Figures:
     burst["after"] = paced["before"] = latency(load.requests, marks[2], marks[3])
     paced["during"] = latency(load.requests, paced_began, paced_ended)
     paced["after"] = latency(load.requests, marks[4], marks[5])
-    for figures in (burst, paced):
-        figures["p99_ratio"] = round(
-            figures["during"]["p99_window_ms"] / figures["before"]["p99_window_ms"], 2
-        )
+    for figures in (
+        burst,
+        paced,
+    ):  # what varies from one calm phase to another is this machine's, not the box's
+        calm_ms = max(figures[phase]["p99_window_ms"] for phase in ("before", "after"))
+        figures["p99_ratio"] = round(figures["during"]["p99_window_ms"] / calm_ms, 2)
     return {"burst": burst, "paced": paced}
 
 
@@ -164,16 +165,12 @@ def _let_pass(seconds: float) -> None:
 def test_20000_sessions_of_two_servers_are_reset_at_a_pace_that_another_vip_does_not_feel(
     make_lab: MakeLab, tmp_path: Path
 ) -> None:
-    for attempt in range(ATTEMPTS):  # a pace that is too high fails each time, a neighbour's noise does not
-        lab = lab_of_three_vips(make_lab, attempt)
-        figures = run(lab)
-        (tmp_path / f"figures{attempt}.json").write_text(json.dumps(figures, indent=1))
-        sys.stdout.write(json.dumps(figures, indent=1) + "\n")
-        for kind in figures.values():
-            assert kind["before"]["failed"] == kind["after"]["failed"] == 0
-        assert figures["paced"]["during"]["failed"] == 0
-        assert figures["paced"]["resets_per_s"] <= PACED_PER_S * 1.02
-        if figures["paced"]["p99_ratio"] <= 2:
-            break
+    figures = run(lab_of_three_vips(make_lab))
+    (tmp_path / "figures.json").write_text(json.dumps(figures, indent=1))
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+    for kind in figures.values():
+        assert kind["before"]["failed"] == kind["after"]["failed"] == 0
+    assert figures["paced"]["during"]["failed"] == 0
+    assert figures["paced"]["resets_per_s"] <= PACED_PER_S * 1.02
     assert figures["paced"]["p99_ratio"] <= 2
     assert figures["burst"]["took_s"] < figures["paced"]["took_s"]
