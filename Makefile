@@ -1,7 +1,14 @@
 # make exits 2 when a command fails, whatever the command's own code; it prints that code last: "Error 5" is a
 # missing privilege or kernel feature, as the message above it says. scripts/setup and bin/l4lab exit 5 themselves.
 BIN := .venv/bin
-UNIT := $(BIN)/pytest tests/unit --cov=lb.core --cov-branch --cov-fail-under=100
+PYTEST := $(BIN)/pytest --durations=20
+UNIT := $(PYTEST) tests/unit -n 2 --cov=lb.core --cov-branch --cov-fail-under=100
+# Tests wait most of the time, so more of them run than there are cores; see tests/conftest.py.
+TOGETHER := -m "not alone" -n 4 --dist loadgroup
+SHELL_SCRIPTS := scripts/setup scripts/docker-test .ci/run containers/entrypoint examples/*.sh
+C_FILES := lb/linux/*.c tests/bench/programs/*.c
+PROSE := README.md CONTRIBUTING.md CHANGELOG.md docs lb netns tests examples containers scripts .ci Makefile pyproject.toml
+CC_CHECK := gcc -std=gnu11 -Wall -Wextra -Werror -fsyntax-only
 LOCK := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-extras --allow-unsafe \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-options $(ARGS)
 DOCTOR := found=$$($(BIN)/l4lab doctor) || { rc=$$?; echo "$$found" | grep -v '^ok ' >&2; exit $$rc; }
@@ -19,7 +26,7 @@ Try next:
 endef
 export NEXT
 
-.PHONY: help setup lab lab-down test test-unit corpus docker-test bench bench-quick delay-table check lock clean
+.PHONY: help setup lab lab-down test test-unit corpus docker-test bench bench-quick delay-table check fix lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -40,7 +47,8 @@ test: ## every test: the core alone, then the box and lab on this kernel (root)
 	@scripts/setup test
 	@$(DOCTOR)
 	$(UNIT)
-	$(BIN)/pytest tests/integration tests/corpus examples
+	$(PYTEST) tests/integration tests/corpus examples $(TOGETHER)
+	$(PYTEST) tests/integration tests/corpus examples -m alone
 
 test-unit: ## the core's tests, every branch of it covered
 	@scripts/setup dev
@@ -70,12 +78,25 @@ delay-table: ## what the flows of examples/ lose at 0, 1, 5 and 20 ms; ARGS="--r
 	@$(DOCTOR)
 	@$(BIN)/python -m tests.delay_table $(ARGS)
 
-check: ## lint, format, types, layering
+check: ## lint, format, types, layering, spelling, shell, C
 	@scripts/setup dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/rooms
+	$(BIN)/codespell $(PROSE)
+	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+	$(BIN)/shellcheck --exclude=SC1090,SC2086 tests/corpus/*/*.sh
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+	$(CC_CHECK) -I"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')" lb/linux/*.c
+
+fix: ## mend what `make check` finds and can be mended without a thought
+	@scripts/setup dev
+	-$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(C_FILES)
+	-$(BIN)/codespell --write-changes $(PROSE)
 
 lock: ## bring the locks up to pyproject.toml; ARGS=--upgrade takes the newest of everything
 	@scripts/setup dev

@@ -78,15 +78,27 @@ static uint64_t arrived(void)
     return total;
 }
 
-static void make(struct frame *frame, uint32_t flow, bool opens, const struct ether_header *ether, uint32_t vip, int port)
+static void make(struct frame *frame, uint32_t flow, bool opens, const struct ether_header *ether, uint32_t vip,
+                 int port)
 {
     memset(frame, 0, sizeof *frame);
     frame->ether = *ether;
-    frame->ip = (struct iphdr){.version = 4, .ihl = 5, .tot_len = htons(40), .frag_off = htons(IP_DF), .ttl = 64,
-                               .protocol = IPPROTO_TCP, .saddr = htonl(0xc6120001 + flow / PORTS), .daddr = vip};
-    frame->tcp = (struct tcphdr){.source = htons(1024 + flow % PORTS), .dest = htons(port), .doff = 5,
-                                 .seq = htonl(opens ? 1000 : 1001), .ack_seq = htonl(opens ? 0 : 2001),
-                                 .syn = opens, .ack = !opens, .window = htons(1024)};
+    frame->ip = (struct iphdr){.version = 4,
+                               .ihl = 5,
+                               .tot_len = htons(40),
+                               .frag_off = htons(IP_DF),
+                               .ttl = 64,
+                               .protocol = IPPROTO_TCP,
+                               .saddr = htonl(0xc6120001 + flow / PORTS),
+                               .daddr = vip};
+    frame->tcp = (struct tcphdr){.source = htons(1024 + flow % PORTS),
+                                 .dest = htons(port),
+                                 .doff = 5,
+                                 .seq = htonl(opens ? 1000 : 1001),
+                                 .ack_seq = htonl(opens ? 0 : 2001),
+                                 .syn = opens,
+                                 .ack = !opens,
+                                 .window = htons(1024)};
     uint16_t check = fold(add(0, &frame->ip, 20));
     frame->ip.check = check;
     check = fold(add(htons(IPPROTO_TCP) + htons(20), &frame->ip.saddr, 8) + add(0, &frame->tcp, 20));
@@ -121,7 +133,8 @@ int main(int argc, char **argv)
     struct iovec parts[BATCH];
     struct frame frames[BATCH];
     for (int i = 0; i < BATCH; i++)
-        parts[i] = (struct iovec){&frames[i], sizeof frames[i]}, messages[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
+        parts[i] = (struct iovec){&frames[i], sizeof frames[i]},
+        messages[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
     uint64_t sent = 0, lost = 0, before = arrived(), got = 0;
     double start = now(), progress = start, end = start + seconds, time = start;
     for (; opens ? sent < flows : time < end; time = now()) {
