@@ -22,6 +22,9 @@ import httpx
 
 PAGE: Final = 1000
 _CONNECT_S: Final = 2.0
+_IDLE_S: Final = 1.0
+"""After so long a connection is not used again. The box (uvicorn) closes it after 5 s, and a request that is
+sent at that moment fails."""
 _ALL_SESSIONS_S: Final = 300.0
 """How long the box may take to act on a full table."""
 
@@ -77,7 +80,7 @@ class BoxClient:
     def __init__(self, path: Path | str, timeout_s: float = 30.0) -> None:
         self.path = Path(path)
         self._http = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(path)),
+            transport=httpx.HTTPTransport(uds=str(path), limits=httpx.Limits(keepalive_expiry=_IDLE_S)),
             base_url="http://l4box",
             timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
         )
