@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from netns.errors import LabError
 from netns.linux import namespace
@@ -258,8 +259,11 @@ def in_namespace(inode: int) -> list[tuple[int, str]]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Stat:
+_STAT_BYTES = 4096
+"""More than the longest /proc/PID/stat: a name of at most 64 bytes, and 50 numbers of at most 20 digits."""
+
+
+class _Stat(NamedTuple):
     name: str
     zombie: bool
     parent: int
@@ -268,10 +272,17 @@ class _Stat:
 
 
 def _stat(pid: int) -> _Stat | None:
+    # Every look at the processes reads all of them, so this has the system calls that it needs and no Path.
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
+        handle = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
         return None
+    try:
+        text = os.read(handle, _STAT_BYTES).decode(errors="replace")
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(handle)
     # The name is in parentheses and may itself hold spaces and parentheses.
     head, _, tail = text.rpartition(")")
     fields = tail.split()
