@@ -10,13 +10,20 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import subprocess
-from typing import Final
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 CLONE_NEWNS: Final = 0x00020000
 """From linux/sched.h; os.unshare() is there only from Python 3.12."""
+
+_SHARED: Final = re.compile(r'scope="(module|session)"|^def test_.*\bl4lab\b', re.MULTILINE)
+"""In the source of a test file: its tests share a lab. xdist's controller knows names of tests only."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,19 +32,22 @@ def pytest_configure(config: pytest.Config) -> None:
         _own_run()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that share a fixture of their module stay in one worker, which makes that fixture once."""
-    for item in items:
-        if _shares(item):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """With `--dist loadscope`, deal out tests one by one, and those that share a lab as one."""
+    return _OneByOne(config, log) if config.getoption("dist") == "loadscope" else None
 
 
-def _shares(item: pytest.Item) -> bool:
-    info = getattr(item, "_fixtureinfo", None)
-    definitions = info.name2fixturedefs.values() if info is not None else ()
-    return any(
-        one.scope in ("module", "session") and one.baseid for several in definitions for one in several
-    ) or "l4lab" in getattr(item, "fixturenames", ())
+class _OneByOne(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests of a file that makes one lab for several stay in one worker; others go to whichever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if _shares_a_lab(self.config.rootpath / file) else nodeid
+
+
+@cache
+def _shares_a_lab(file: Path) -> bool:
+    return _SHARED.search(file.read_text()) is not None
 
 
 def _own_run() -> None:

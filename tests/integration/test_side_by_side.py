@@ -44,36 +44,33 @@ def test_two_workers_make_a_namespace_of_the_same_name_at_the_same_time(
     assert not Path("/run/netns/side-by-side").exists()
 
 
-def test_tests_that_share_a_fixture_of_their_module_are_of_one_group_and_others_of_none(
+def test_a_fixture_of_a_module_is_made_once_whatever_the_number_of_workers(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    pytester.makeconftest("from tests.conftest import pytest_collection_modifyitems  # noqa: F401")
+    pytester.makeconftest("from tests.conftest import pytest_xdist_make_scheduler  # noqa: F401")
     pytester.makepyfile(
-        """
+        test_one_lab="""
+        from pathlib import Path
         import pytest
 
         @pytest.fixture(scope="module")
         def lab():
-            return 1
+            (Path(__file__).parent / "made").touch(exist_ok=False)
 
-        @pytest.fixture
-        def page(lab):
-            return lab
+        @pytest.mark.parametrize("number", range(4))
+        def test_shares(lab, number):
+            pass
+        """,
+        test_many_labs="""
+        from pathlib import Path
+        import pytest
 
-        def test_shares(page): pass
-        def test_shares_too(lab): pass
-        def test_is_alone(tmp_path): pass
-
-        def test_groups(request):
-            found = {
-                item.name: [mark.args for mark in item.iter_markers("xdist_group")]
-                for item in request.session.items
-            }
-            group = [(request.node.nodeid.partition("::")[0],)]
-            assert found == {
-                "test_shares": group, "test_shares_too": group, "test_is_alone": [], "test_groups": []
-            }
-        """
+        @pytest.mark.parametrize("number", range(8))
+        def test_has_its_own(number, worker_id):
+            (Path(__file__).parent / worker_id).touch()
+        """,
     )
-    pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=120).assert_outcomes(passed=4)
+    words = ("-p", "no:cacheprovider", "-n", "2", "--dist", "loadscope")
+    pytester.runpytest_subprocess(*words, timeout=120).assert_outcomes(passed=12)
+    assert {path.name for path in pytester.path.glob("gw*")} == {"gw0", "gw1"}
