@@ -13,6 +13,8 @@ LOCK := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --strip-ex
 	--no-emit-index-url --no-emit-trusted-host --no-emit-options $(ARGS)
 DOCTOR := found=$$($(BIN)/l4lab doctor) || { rc=$$?; echo "$$found" | grep -v '^ok ' >&2; exit $$rc; }
 export PATH := $(PATH):/usr/sbin:/sbin
+# Compiling each module anew in each of a thousand processes costs minutes, whatever the shell is set to.
+unexport PYTHONDONTWRITEBYTECODE
 
 define NEXT
 
