@@ -28,7 +28,10 @@ _SHARED: Final = re.compile(r'scope="(module|session)"|^def test_.*\bl4lab\b', r
 
 def pytest_configure(config: pytest.Config) -> None:
     """Move a worker to its own /run, before it collects tests. Without root there are no labs."""
-    if hasattr(config, "workerinput") and os.geteuid() == 0:
+    if not hasattr(config, "workerinput"):
+        return
+    os.environ.pop("COLUMNS", None)  # xdist sets it for itself; commands under test would fold their output
+    if os.geteuid() == 0:
         _own_run()
 
 
