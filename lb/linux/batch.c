@@ -26,17 +26,17 @@ enum { SHARD = 3 }; /* bytes from a key's end, as in session.py */
 enum { FRAGMENT = 0x3FFF };
 
 /* A row of the session table. lb/linux/datapath.py holds LAYOUT and ROW to those of session.py. */
-#define FIELDS(FIELD)          \
-    FIELD(double, last_seen)   \
-    FIELD(uint64_t, packets)   \
-    FIELD(uint64_t, bytes)     \
-    FIELD(uint32_t, seq)       \
-    FIELD(uint32_t, ack)       \
-    FIELD(uint16_t, server)    \
-    FIELD(uint8_t, state)      \
-    FIELD(uint8_t, protocol)   \
-    FIELD(uint32_t, isn)       \
-    FIELD(double, created)     \
+#define FIELDS(FIELD)                                                                                                  \
+    FIELD(double, last_seen)                                                                                           \
+    FIELD(uint64_t, packets)                                                                                           \
+    FIELD(uint64_t, bytes)                                                                                             \
+    FIELD(uint32_t, seq)                                                                                               \
+    FIELD(uint32_t, ack)                                                                                               \
+    FIELD(uint16_t, server)                                                                                            \
+    FIELD(uint8_t, state)                                                                                              \
+    FIELD(uint8_t, protocol)                                                                                           \
+    FIELD(uint32_t, isn)                                                                                               \
+    FIELD(double, created)                                                                                             \
     FIELD(uint8_t, tag)
 #define DECLARED(type, name) type name;
 

@@ -28,7 +28,7 @@ END = "-- end of step --"
 def shell(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A shell in a folder with `examples`, for which the default lab is this test's, just made."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    labs.up(load(None, name=NAME), say=sys.stderr.write).close()
+    labs.up(load(None, name=NAME), say=print).close()
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

@@ -144,7 +144,7 @@ def test_a_sweep_of_the_trap_finds_the_wait_that_it_needs(tmp_path: Path) -> Non
 
 def test_report_is_explained_as_its_run_told_it(tmp_path: Path) -> None:
     report, copied = tmp_path / "report", tmp_path / "copied"
-    file = script(tmp_path, '"$L4LAB_WEB" stop\n"$L4LAB_SLEEP" 10\n"$L4LAB_WEB" start')
+    file = script(tmp_path, '"$L4LAB_WEB" stop\n"$L4LAB_SLEEP" 20\n"$L4LAB_WEB" start')
     clients = ["--servers", "rs2", "--clients", "curl:4,curl-new:6"]
     code, result, said = rehearse(
         *clients, "--allow", "closed_under_way", "--report", str(report), "--", file, "{server}"

@@ -1,127 +1,192 @@
-"""What a sweep makes of its repetitions, and the settings that it varies."""
+"""A sweep being played: which lab each rehearsal takes place in, and what is said meanwhile."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from lb.config import ConfigError
-from netns.analysis.health_window import Sign, Window
-from netns.analysis.sweep import Combination, Repetition, Sweep, phases, sentence, variations
-from netns.analysis.verdict import Verdict
-from netns.plan.config import LabConfig, with_settings
+from netns import labs
+from netns.analysis.rehearsal import Rehearsal
+from netns.analysis.verdict import Circumstances
+from netns.errors import LabError
+from netns.lab.interface import Lab
+from netns.lab.restore import Restorable, restore
+from netns.plan.config import LabConfig
+from netns.record.recording import Fact, Outcome
+from netns.rehearsal import sweep as sweeping
+from netns.rehearsal.spec import RehearsalSpec
+from netns.rehearsal.sweep import OneLab, OwnLabs, beyond_repair, sweep, varied
+from tests.unit.netns.analysis import story
+from tests.unit.netns.analysis.story import HASTY, Story
+
+CONFIG = LabConfig()
+SPEC = RehearsalSpec(("./deploy.sh", "{server}"), ("rs2",), ())
 
 
-def repetition(phase_s: float, needed_s: float, waited_s: float, *, measured: bool = True) -> Repetition:
-    """A server that begins to fail its check at 10."""
-    lost = 0 if waited_s >= needed_s else 5
-    one = Window(
-        server="rs1",
-        virtual_server="web",
-        failing=10.0,
-        sign=Sign.HEALTH_FILE,
-        health_off=10.0,
-        stopped=10.0 + waited_s,
-        unbound=10.0 + needed_s if measured else None,
-        restarted=60.0,
-        bound=61.0,
-        needed_s=needed_s,
-        measured=measured,
-    )
-    return Repetition(
-        phase_s, Verdict.LOST if lost else Verdict.OK, 100, lost, {"window": lost} if lost else {}, (one,)
-    )
+class Made:
+    """A lab that only notes what is done to it."""
+
+    def __init__(self, *, whole: bool = True) -> None:
+        node = SimpleNamespace(name="rs1", vips=(IPv4Address("192.0.2.10"),))
+        self.plan = SimpleNamespace(servers=(node,))
+        self.done: list[str] = []
+        self._whole = whole
+
+    def start_box(self) -> bool:
+        self.done.append("box")
+        return True
+
+    def health_on(self, server: str) -> bool:
+        self.done.append(f"health file of {server}")
+        return True
+
+    def vip_up(self, server: str) -> None:
+        self.done.append(f"VIPs of {server}")
+
+    def start(self, server: str) -> bool:
+        self.done.append(f"web server of {server}")
+        return True
+
+    def wait_until_bound(self) -> None:
+        self.done.append("bound")
+        if not self._whole:
+            raise LabError("not ACTIVE in 25 s: rs1")
 
 
-def combination(*repetitions: Repetition) -> Combination:
-    return Combination({}, 10.0, 20.0, repetitions)
+def well() -> Rehearsal:
+    told = Story()
+    told.request("curl-1.1", 30.0, 30.1, Outcome.OK, status=200)
+    return told.rehearsal(HASTY)
 
 
-def test_moments_are_spread_evenly_over_the_interval() -> None:
-    assert phases(10.0, 5) == [1.0, 3.0, 5.0, 7.0, 9.0]
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Made]:
+    """The labs that were made, in order; "down" is the last that is done to one."""
+    found: list[Made] = []
+
+    @contextmanager
+    def own(config: LabConfig, **_: Any) -> Iterator[Made]:
+        lab = Made(whole=config.name != "broken")
+        found.append(lab)
+        yield lab
+        lab.done.append("down")
+
+    monkeypatch.setattr(labs, "own", own)
+    return found
 
 
-def test_smallest_wait_is_the_longest_that_was_needed() -> None:
-    one = combination(
-        repetition(1, 19.0, 5), repetition(5, 15.0, 16), repetition(9, 11.0, 12, measured=False)
-    )
-    assert one.smallest_wait_s == 19.0
-    assert one.waited_s == (5.0, 16.0)
-    assert one.failures == 1
-    assert one.causes == {"window": 5}
-    assert "A wait of 19.0 s before the stop" in sentence(one, 1.0)
-    assert "2 of 3 seen" in sentence(one, 1.0)
-    assert one.step_s == pytest.approx(10 / 3)
+def test_lab_is_made_whole() -> None:
+    lab = Made()
+    restore(cast(Restorable, lab))
+    assert lab.done == ["box", "health file of rs1", "VIPs of rs1", "web server of rs1", "bound"]
 
 
-def test_repetition_that_cannot_tell_is_neither_a_failure_nor_proof() -> None:
-    doubtful = replace(repetition(5, 15.0, 16.0), verdict=Verdict.INCONCLUSIVE)
-    one = combination(repetition(1, 15.0, 16.0), doubtful)
-    assert (one.failures, one.inconclusive) == (0, 1)
-    assert Sweep(("true",), 10.0, (one,)).verdict is Verdict.INCONCLUSIVE
-    worse = combination(doubtful, repetition(9, 15.0, 5.0))
-    swept = Sweep(("true",), 10.0, (one, worse))
-    assert swept.verdict is Verdict.LOST
-    assert swept.text == "4 rehearsals: 1 lost, 2 inconclusive, 1 ok. 5 requests lost."
-    assert (swept.as_json()["verdict"], swept.as_json()["text"]) == ("lost", swept.text)
+def test_lab_is_used_again_when_it_is_whole_and_for_the_same_settings_alone(made: list[Made]) -> None:
+    with OwnLabs(print) as own:
+        first = own.next(CONFIG, None)
+        assert own.next(CONFIG, well()) is first
+        assert own.next(CONFIG, well()) is first
+        assert own.next(CONFIG, None) is not first
+        assert made[0].done.count("bound") == 2
+        assert made[0].done[-1] == "down"
+        assert made[1].done == []
+    assert made[1].done == ["down"]
 
 
-def test_sweep_at_another_speed_speaks_of_box_seconds() -> None:
-    text = sentence(combination(repetition(1, 19.0, 5), repetition(5, 15.0, 16)), 10.0)
-    assert "A wait of 19.0 box s before the stop" in text
-    assert "the sweep's step of 5 box s" in text
-    assert "the script waited 5.0 to 16.0 box s. By its settings the box needs at most 20 box s" in text
+def test_lab_that_cannot_be_made_whole_makes_room_for_a_new_one(made: list[Made]) -> None:
+    said: list[str] = []
+    broken = CONFIG.model_copy(update={"name": "broken"})
+    with OwnLabs(said.append) as own:
+        own.next(broken, None)
+        own.next(broken, well())
+        assert len(made) == 2
+        assert made[0].done[-1] == "down"
+    assert said == ["a new lab for the next rehearsal: not ACTIVE in 25 s: rs1"]
 
 
-def test_server_that_went_out_twice_needed_the_longer_of_its_waits() -> None:
-    long, short = repetition(1, 19.0, 5).windows[0], repetition(1, 11.0, 5).windows[0]
-    swept = Sweep(("true",), 1.0, (combination(replace(repetition(1, 19.0, 5), windows=(long, short))),))
-    (run,) = swept.as_json()["combinations"][0]["runs"]
-    assert run["needed_s"] == {"rs1": 19.0}
+def test_lab_that_is_beyond_repair_makes_room_for_a_new_one(made: list[Made]) -> None:
+    said: list[str] = []
+    ended = replace(well(), circumstances=Circumstances(box_ended=40.0))
+    with OwnLabs(said.append) as own:
+        own.next(CONFIG, None)
+        own.next(CONFIG, ended)
+    assert [lab.done for lab in made] == [["down"], ["down"]], "nobody tried to restore it"
+    assert said == ["a new lab for the next rehearsal: the box's daemon ended"]
 
 
-def test_deploy_that_takes_no_server_out_has_no_wait() -> None:
-    one = combination(Repetition(1.0, Verdict.OK, 100, 0, {}, ()))
-    assert one.smallest_wait_s is None
-    assert "no server went out of service" in sentence(one, 1.0)
-
-
-# Wilson's score interval; the figures are those of R's prop.test(x, n, correct = FALSE).
 @pytest.mark.parametrize(
-    ("failures", "count", "low", "high"),
-    [(0, 10, 0.0, 0.2775), (3, 10, 0.1078, 0.6032), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0)],
+    ("fact", "ended", "why"),
+    [
+        (Fact.FILTER, None, "the last one left rs2: packet filter closed"),
+        (Fact.DSR_RULE, None, "the last one left rs2: DSCP rule gone"),
+        (Fact.ROUTE, None, "the last one left rs2: no route to the clients"),
+        (Fact.FILTER, 70.0, ""),
+        (Fact.VIP, None, ""),
+        (Fact.LISTENING, None, ""),
+        (Fact.HEALTH_FILE, None, ""),
+    ],
 )
-def test_probability_of_a_failure_has_its_bounds(failures: int, count: int, low: float, high: float) -> None:
-    one = combination(*(repetition(n, 20.0, 5 if n < failures else 25) for n in range(count)))
-    assert one.failure_interval == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+def test_what_a_restored_lab_lacks_all_the_same_is_beyond_repair(
+    fact: Fact, ended: float | None, why: str
+) -> None:
+    told = Story()
+    told.loses("rs2", fact, 60.0, ended)
+    assert beyond_repair(told.rehearsal(HASTY)) == why
 
 
-def test_every_combination_of_what_is_varied() -> None:
-    found = list(variations(["retries=1,2", "interval=5,10"]))
-    assert found == [
-        {"retries": 1, "interval": 5},
-        {"retries": 1, "interval": 10},
-        {"retries": 2, "interval": 5},
-        {"retries": 2, "interval": 10},
-    ]
-    assert list(variations([])) == [{}]
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (replace(well(), circumstances=Circumstances(broken="The captures ended")), "The captures ended"),
+        (replace(well(), circumstances=Circumstances(left_running=("sleep (pid 7)",))), "left sleep (pid 7)"),
+        (replace(well(), deploys=(replace(HASTY, exit_code=3),)), "did not come to its end"),
+        (replace(well(), circumstances=Circumstances(ill="2 lost before")), "did not come to its end"),
+        (story.hasty(), ""),
+    ],
+)
+def test_rehearsal_that_did_not_end_well_leaves_a_lab_beyond_repair(found: Rehearsal, why: str) -> None:
+    assert why in beyond_repair(found)
+    assert bool(why) == bool(beyond_repair(found))
 
 
-@pytest.mark.parametrize("text", ["retries", "retries=", "retries=1,many"])
-def test_what_cannot_be_varied_is_refused_with_what_is_allowed(text: str) -> None:
-    with pytest.raises(ValueError, match="--vary"):
-        list(variations([text]))
+def test_sweep_rehearses_at_each_moment_says_what_was_lost_so_far_and_keeps_reports(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    shown: list[str] = []
+    played: list[tuple[float | None, Path | None]] = []
+    lost = story.hasty().lost
 
+    def rehearse(lab: Lab, spec: RehearsalSpec, *, report: Path | None, progress: Any, **_: Any) -> Rehearsal:
+        played.append((spec.phase_s, report))
+        progress("12 s")
+        return story.hasty()
 
-def test_settings_are_put_into_every_virtual_server_and_checked() -> None:
-    changed = with_settings(
-        LabConfig(), {"retries": 2, "interval": 5, "reset": True, "scheduler": "source-hash"}
+    monkeypatch.setattr(sweeping, "rehearse", rehearse)
+    settings = varied(CONFIG, ["retries=1,2"])
+    found = sweep(
+        OneLab(cast(Lab, None)),
+        SPEC,
+        settings,
+        2,
+        report=tmp_path,
+        keep=lambda _, directory: directory.name != "retries=2-01",
+        say=said.append,
+        progress=shown.append,
     )
-    (service,) = changed.virtual_server
-    assert (service.health_check.retries, service.health_check.interval_s) == (2, 5.0)
-    assert (service.reset_on_port_fail.enabled, service.scheduler) == (True, "source-hash")
-    with pytest.raises(ConfigError, match="retries"):
-        with_settings(LabConfig(), {"retries": 99})
-    with pytest.raises(ConfigError, match="unknown key"):
-        with_settings(LabConfig(), {"no_such_key": 1})
+    names = ["retries=1-01", "retries=1-02", "retries=2-01", "retries=2-02"]
+    assert played == [(phase, tmp_path / name) for phase, name in zip([2.5, 7.5] * 2, names, strict=True)]
+    kept = [run.directory for one in found.combinations for run in one.repetitions]
+    assert kept == ["retries=1-01", "retries=1-02", "", "retries=2-02"]
+    assert said[1] == f"\nretries=1 2 of 2, lost so far {lost}: begins 7.5 s after a check of rs2"
+    assert said[2] == "\nretries=2 1 of 2, lost so far 0: begins 2.5 s after a check of rs2"
+    assert shown[1] == f"retries=1 2 of 2, lost so far {lost}  12 s"
+    assert (found.command, found.speed) == (SPEC.command, CONFIG.speed)
+    assert [one.worst_s for one in found.combinations] == [20.0, 30.0]
