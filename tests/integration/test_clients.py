@@ -19,7 +19,7 @@ from netns.record import segments
 from netns.record.recording import Outcome
 from tests.integration.conftest import MakeLab
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]  # what clients do is told by how long it takes
 
 KINDS_MEASURED = ("curl", "curl-post", "urllib3", "requests", "httpx", "aiohttp", "node", "java")
 """All but Go, which no machine needs to have."""

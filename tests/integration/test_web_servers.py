@@ -28,6 +28,9 @@ from tests.integration.conftest import eventually
 
 pytestmark = pytest.mark.integration
 
+times_stops = pytest.mark.alone
+"""Of tests that judge how long each kind of server takes to stop."""
+
 NAME = "kinds"
 OWN = "webown"
 SINGLE = ("uvicorn", "node", "builtin")
@@ -139,6 +142,7 @@ def assert_only_what_asked_meanwhile_is_reset(pattern: StopPattern) -> None:
     assert pattern.idle.rst <= pattern.later.rst
 
 
+@times_stops
 @pytest.mark.parametrize("kind", ["nginx", "apache", "uvicorn", "builtin"])
 def test_graceful_stop_finishes_what_is_in_hand_closes_what_is_idle_and_refuses_what_is_new(
     stopped: dict[str, dict[str, Measured]], kind: str
@@ -156,6 +160,7 @@ def test_graceful_stop_finishes_what_is_in_hand_closes_what_is_idle_and_refuses_
     assert stopped["graceful"][kind].l4.state == stopped["graceful"][kind].l7.state == "FAILED"
 
 
+@times_stops
 def test_graceful_gunicorn_answers_nobody_new_while_its_port_is_open_until_its_last_request_is_done(
     stopped: dict[str, dict[str, Measured]],
 ) -> None:
@@ -176,6 +181,7 @@ def test_graceful_gunicorn_answers_nobody_new_while_its_port_is_open_until_its_l
     assert measured.l4.state == measured.l7.state == "FAILED"
 
 
+@times_stops
 def test_graceful_node_goes_on_answering_the_connections_that_were_busy(
     stopped: dict[str, dict[str, Measured]],
 ) -> None:
@@ -191,6 +197,7 @@ def test_graceful_node_goes_on_answering_the_connections_that_were_busy(
     assert measured.l4.state == measured.l7.state == "FAILED"
 
 
+@times_stops
 @pytest.mark.parametrize("kind", ["nginx", "apache", "uvicorn", "node", "builtin"])
 def test_abrupt_stop_cuts_the_downloads_and_ends_every_connection(
     stopped: dict[str, dict[str, Measured]], kind: str
@@ -205,6 +212,7 @@ def test_abrupt_stop_cuts_the_downloads_and_ends_every_connection(
     assert pattern.still_answers is False
 
 
+@times_stops
 def test_abrupt_gunicorn_finishes_its_downloads_all_the_same_and_answers_nothing_else(
     stopped: dict[str, dict[str, Measured]],
 ) -> None:
@@ -215,6 +223,7 @@ def test_abrupt_gunicorn_finishes_its_downloads_all_the_same_and_answers_nothing
     assert pattern.still_answers is False
 
 
+@times_stops
 @pytest.mark.parametrize("kind", ["nginx", "apache"])
 def test_killed_main_process_leaves_a_worker_that_serves_and_both_checks_are_green(
     stopped: dict[str, dict[str, Measured]], kind: str
@@ -231,6 +240,7 @@ def test_killed_main_process_leaves_a_worker_that_serves_and_both_checks_are_gre
     assert measured.l4.state == measured.l7.state == "ACTIVE"
 
 
+@times_stops
 def test_killed_gunicorn_arbiter_leaves_workers_that_answer_busy_clients_and_a_green_l4_check_only(
     stopped: dict[str, dict[str, Measured]],
 ) -> None:
@@ -245,6 +255,7 @@ def test_killed_gunicorn_arbiter_leaves_workers_that_answer_busy_clients_and_a_g
     assert measured.l7.state == "FAILED"
 
 
+@times_stops
 @pytest.mark.parametrize("kind", SINGLE)
 def test_killed_main_process_that_is_the_only_one_is_an_abrupt_stop(
     stopped: dict[str, dict[str, Measured]], kind: str
