@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/pytest --durations=20
 UNIT := $(PYTEST) tests/unit -n 2 --cov=lb.core --cov-branch --cov-fail-under=100
 # Tests wait most of the time, so more of them run than there are cores; see tests/conftest.py.
-TOGETHER := -m "not alone" -n 4 --dist loadscope
+TOGETHER := -m "not alone" -n 3 --dist loadscope
 SHELL_SCRIPTS := scripts/setup scripts/docker-test .ci/run containers/entrypoint examples/*.sh
 C_FILES := lb/linux/*.c tests/bench/programs/*.c
 PROSE := README.md CONTRIBUTING.md CHANGELOG.md docs lb netns tests examples containers scripts .ci Makefile pyproject.toml

@@ -23,6 +23,7 @@ failed, its reports and captures, the box's log and the rulesets are kept, and t
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
     from netns.record.recording import Request
     from netns.rehearsal.spec import RehearsalSpec
 
-NAME = "pytest"
-SWEEP_NAME = "pytest-sweep"
 """Of the labs that sweeps take place in."""
 KEPT = "l4lab-failures"
 
@@ -161,7 +160,7 @@ class L4Lab:
             return True
 
         report = self._report("sweep")
-        config = self.lab.config.model_copy(update={"name": SWEEP_NAME})
+        config = self.lab.config.model_copy(update={"name": f"{self.lab.config.name}-sweep"})
         spec = self._spec(config, command, servers, clients, parallel, timeout_s, allow, allow_lost)
         with OwnLabs(print) as labs:
             settings = varied(config, vary)
@@ -248,7 +247,7 @@ def l4lab(request: pytest.FixtureRequest) -> Iterator[L4Lab]:
     options = request.config.option
     file = settings.pop("config", options.l4lab_config)
     speed = settings.pop("speed", options.l4lab_speed)
-    config = load(Path(file) if file else None, name=NAME, speed=speed)
+    config = load(Path(file) if file else None, name=_name(), speed=speed)
     if settings:
         document = {**config.model_dump(mode="json", exclude_unset=True), **settings}
         config = parse(LabConfig, document, "@pytest.mark.l4lab")
@@ -307,6 +306,12 @@ def capture(l4lab: L4Lab) -> Iterator[Callable[..., Capture]]:
             return held.enter_context(l4lab.lab.capture(nodes, path, expression=expression))
 
         yield start
+
+
+def _name() -> str:
+    """The lab's: a worker of pytest-xdist has a lab of its own."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    return f"pytest-{worker}" if worker else "pytest"
 
 
 def _kept(item: pytest.Item) -> Path:

@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
         _own_run()
 
 
+@pytest.hookimpl(optionalhook=True)  # where xdist is left out
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
     """With `--dist loadscope`, deal out tests one by one, and those that share a lab as one."""
     return _OneByOne(config, log) if config.getoption("dist") == "loadscope" else None

@@ -275,7 +275,7 @@ def _stat(pid: int) -> _Stat | None:
     # Every look at the processes reads all of them, so this has the system calls that it needs and no Path.
     try:
         handle = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second when it goes meanwhile
         return None
     try:
         text = os.read(handle, _STAT_BYTES).decode(errors="replace")

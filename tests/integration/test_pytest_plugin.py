@@ -17,7 +17,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
+def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The plugin under test is in no worker of xdist, whatever these tests are in."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     yield
     labs.down("pytest")
     labs.down("pytest-sweep")

@@ -25,7 +25,7 @@ from netns.record.pcapng import INTERFACE_DESCRIPTION
 from netns.record.segments import read
 from tests.integration.conftest import alive_in, eventually
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]  # they judge when things happen, at speed 20
 
 NAME = "scentest"
 SMALLER = {"mass-failure": ["--set", "sessions=400", "--set", "quiet_s=20"]}

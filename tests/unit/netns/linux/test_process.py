@@ -67,3 +67,15 @@ def test_child_that_one_look_has_missed_is_among_the_remains(
     looks = iter([[], [7]])
     monkeypatch.setattr(process, "_remains", lambda _: next(looks))
     assert process.remains(sleeper) == [7]
+
+
+@pytest.mark.parametrize("call", ["open", "read"])
+def test_process_that_goes_while_it_is_looked_at_is_gone(
+    sleeper: Process, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def goes(*_: object) -> int:
+        raise ProcessLookupError(3, "No such process")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, goes)
+        assert process.members(sleeper) == []
