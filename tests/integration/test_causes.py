@@ -89,7 +89,8 @@ def rehearse(path: Path, script: str, clients: str, speed: int = 1) -> dict[str,
 def test_losses_have_the_cause_that_the_script_is(tmp_path: Path, done: str) -> None:
     result = rehearse(tmp_path, SCRIPTS[done], CLIENTS)
     assert result["lost"] > 0
-    assert result["causes"] == {CAUSES[done]: result["lost"]}
+    unexplained = [one for one in result["explained"] if one["cause"] == "unexplained"]
+    assert result["causes"] == {CAUSES[done]: result["lost"]}, unexplained
     assert {one["server"] for one in result["explained"] if one["lost"]} == {"rs1"}
 
 
