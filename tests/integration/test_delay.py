@@ -19,6 +19,7 @@ from netns.linux import process
 from netns.namespaces import delay
 from netns.namespaces.lab import NamespaceLab
 from netns.namespaces.status import look
+from netns.observe import kernels
 from tests.integration.conftest import NAME, VIP, MakeLab, alive_in, eventually, timed_packets
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
@@ -75,6 +76,8 @@ def test_every_packet_is_captured_at_client_and_server_half_the_delay_apart(
     (tmp_path / "body").write_bytes(bytes(SIZE))
     with lab.capture(["client", "rs1"], tmp_path / "out.pcapng", expression="tcp port 80") as capture:
         assert curl(lab, "--data-binary", f"@{tmp_path}/body", f"http://{VIP}/") == f"200 4 {SIZE}"
+        # nginx answers before it has the whole body: the rest, and the FINs, are still on their way then.
+        eventually(lambda: not open_connections(lab), "the connection has ended on both sides")
     client = str(lab.node("client").address)
     for sender, receiver, end in (("client", "rs1", "src"), ("rs1", "client", "dst")):
         sent = seen_at(sender, capture.path, **{end: client})
@@ -84,6 +87,13 @@ def test_every_packet_is_captured_at_client_and_server_half_the_delay_apart(
         waits = [received[key] - sent[key] for key in sent]
         assert min(waits) >= half_s
         assert min(waits) < 1.5 * half_s
+
+
+def open_connections(lab: NamespaceLab) -> list[kernels.Socket]:
+    """Those that the client's or the server's kernel may still send for or wait for."""
+    client = str(lab.node("client").address)
+    held = [*kernels.sockets(lab, "client"), *kernels.sockets(lab, "rs1")]
+    return [one for one in held if one.state != "TIME-WAIT" and client in one.local + one.peer]
 
 
 def seen_at(point: str, path: Path, **wanted: str) -> dict[tuple[int, ...], float]:
