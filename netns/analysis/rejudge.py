@@ -51,6 +51,8 @@ def rejudge(directory: Path) -> Rejudged:
 
 def _rehearsal(document: Document, directory: Path) -> Rehearsal:
     recording = document.recording()
+    for name in recording.captures:
+        _plain(document, "captures", name)
     actors, kinds = _actors(document), document.take("kinds", dict[str, str])
     lacking = ", ".join(_lacking(recording, actors, directory))
     circumstances = replace(document.take("circumstances", Circumstances), lacking=lacking)
@@ -69,6 +71,12 @@ def _rehearsal(document: Document, directory: Path) -> Rehearsal:
             box_ended=circumstances.box_ended,
         )
     return with_expectations(replace(found, terms=terms, circumstances=circumstances))
+
+
+def _plain(document: Document, field: str, name: str) -> None:
+    """LabError for what is no name of a file beside the document: a report may come from anybody."""
+    if name in ("", "..") or name != Path(name).name:
+        raise LabError(f"{document.path}: {field}: {name!r} is no name of a file beside it")
 
 
 def _lacking(recording: Recording, actors: Actors, directory: Path) -> Iterator[str]:
@@ -170,6 +178,7 @@ def _sweep(document: Document, directory: Path) -> Rejudged:
         for run in told.runs:
             if not run.report:
                 raise LabError(f"{document.path}: a rehearsal has no report: the sweep can't be judged again")
+            _plain(document, "report", run.report)
             found = _rehearsal(Document.read(directory / run.report / RESULT), directory / run.report)
             runs.append((run.report, found))
             repetitions.append(Repetition.of(found, run.phase_s, run.report))

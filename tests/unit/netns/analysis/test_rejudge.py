@@ -263,6 +263,12 @@ def with_value(value: Any, *path: str | int) -> Callable[[Any], None]:
         (without("deploys", 0, "waits", 0, "began"), "deploys[0].waits[0].began is missing"),
         (with_value({"luck": 1}, "terms", "causes"), "terms.causes.luck is no cause"),
         (with_value(0, "settings", "speed"), "settings: speed"),
+        (
+            with_value(["../client.pcapng"], "captures"),
+            "captures: '../client.pcapng' is no name of a file beside it",
+        ),
+        (with_value([".."], "captures"), "captures: '..' is no name of a file beside it"),
+        (with_value(["/etc/hosts"], "captures"), "captures: '/etc/hosts' is no name of a file beside it"),
         (with_value("vip_down", "name"), "name is 'vip_down': the report of a rehearsal or a sweep"),
     ],
 )
