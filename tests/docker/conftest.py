@@ -22,6 +22,7 @@ from netns.docker.nodes import Nodes
 from netns.lab.capture import Capture, Point
 from netns.linux.process import Process
 from netns.plan.topology import Interface, Node
+from tests.integration.keepalive import KeepAlive
 
 VIP = "192.0.2.10"
 URL = f"http://{VIP}/"
@@ -105,6 +106,15 @@ def servers(project: Nodes) -> dict[str, str]:
     """The states of the box's servers by name."""
     with project.box as api:
         return {one["name"]: one["state"] for one in api.servers()}
+
+
+def has_session(project: Nodes, server: str, client: KeepAlive) -> bool:
+    """Whether the box has one of the server for the client's connection.
+
+    It may have others, of requests before: an entry outlives its client's FIN by 4 s of real time (SPEC §3).
+    """
+    with project.box as api:
+        return any(one["client"].endswith(f":{client.port}") for one in api.sessions(server=server))
 
 
 def wait_until_bound(project: Nodes, names: Iterable[str]) -> None:

@@ -27,6 +27,7 @@ from tests.docker.conftest import (
     MakeProject,
     docker,
     eventually,
+    has_session,
     l4lab,
     network_state,
     row,
@@ -142,7 +143,7 @@ def test_sessions_survive_a_server_that_joins(shop: Compose) -> None:
         name = client.get()
         with extra(shop, "l4box-test-late"):
             attached(shop)
-            assert row(shop.project, name)["sessions"] == 1
+            assert has_session(shop.project, name, client)
             assert client.get() == name
         attached(shop)
         assert "l4box-test-late" not in servers(shop.project)
