@@ -56,10 +56,10 @@ test-unit: ## the core's tests, every branch of it covered
 	@scripts/setup dev
 	$(UNIT)
 
-corpus: ## rehearse every deploy of tests/corpus, 20 minutes; ARGS=--corpus-table=FILE keeps the table (root)
+corpus: ## rehearse every deploy of tests/corpus, 11 minutes; ARGS=--corpus-table=FILE keeps the table (root)
 	@scripts/setup test
 	@$(DOCTOR)
-	$(BIN)/pytest tests/corpus --whole-corpus $(ARGS)
+	$(BIN)/pytest tests/corpus --whole-corpus -n 3 $(ARGS)
 
 docker-test: ## the same box in containers: on your Docker Engine, else skipped (root)
 	@scripts/setup test
