@@ -14,7 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
 from typing import Final
@@ -200,27 +200,17 @@ class Flows:
             fate, ended = self._ending(flow, closing), max(closing.time, request.time)
         else:
             fate, ended = self._silence(flow, server, arrived, end, until), tries[-1].time
-        left, told = self._closing(flow, server, until)
-        return Attempt(
-            client=flow.client,
-            service=flow.service,
-            virtual_server=self.places.services[flow.service],
-            server=server,
+        left, _ = self._closing(flow, server, until)
+        return replace(
+            self._attempt(flow, server, until, sent=request.time, fate=fate, ended=ended),
             new=not before,
             asked=True,
-            began=flow.began,
             opens=0 if before else sum(one.opens for one in flow.at(clients)),
             reached=self._arrival(flow, lambda one: one.opens, until)[0],
-            sent=request.time,
             arrived=arrived,
             tries=len(tries),
             answered=self._answer(flow, server, arrived, until),
-            fate=fate,
-            ended=ended,
-            closed=left.time if left else None,
-            told=told.time if told else None,
             read=left is not None and not left.rst and _acknowledges(left, end),
-            until=until,
         )
 
     def _opening(self, flow: Flow, until: float) -> Attempt:
@@ -244,32 +234,25 @@ class Flows:
         else:  # a SYN-ACK that came too late draws a RST from the client
             fate = self._silence(flow, server, arrived, None, until)
             ended = tries[-1].time if tries else flow.began
-        left, told = self._closing(flow, server, until)
-        return Attempt(
-            client=flow.client,
-            service=flow.service,
-            virtual_server=self.places.services[flow.service],
-            server=server,
+        return replace(
+            self._attempt(flow, server, until, sent=flow.began, fate=fate, ended=ended),
             new=True,
-            asked=False,
-            began=flow.began,
             opens=len(tries),
             reached=arrived,
-            sent=flow.began,
             arrived=arrived,
             tries=len(tries),
-            answered=None,
-            fate=fate,
-            ended=ended,
-            closed=left.time if left else None,
-            told=told.time if told else None,
-            read=False,
-            until=until,
         )
 
     def _idle(self, flow: Flow, closing: Segment, until: float) -> Attempt:
         """A connection that ended before a request was written to it."""
         _, server = self._arrival(flow, lambda one: one.is_request, until)
+        fate = self._ending(flow, closing)
+        return self._attempt(flow, server, until, sent=closing.time, fate=fate, ended=closing.time)
+
+    def _attempt(
+        self, flow: Flow, server: str, until: float, *, sent: float, fate: Fate, ended: float
+    ) -> Attempt:
+        """One over a connection that was there, of which nothing was sent."""
         left, told = self._closing(flow, server, until)
         return Attempt(
             client=flow.client,
@@ -281,12 +264,12 @@ class Flows:
             began=flow.began,
             opens=0,
             reached=None,
-            sent=closing.time,
+            sent=sent,
             arrived=None,
             tries=0,
             answered=None,
-            fate=self._ending(flow, closing),
-            ended=closing.time,
+            fate=fate,
+            ended=ended,
             closed=left.time if left else None,
             told=told.time if told else None,
             read=False,
