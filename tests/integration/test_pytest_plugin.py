@@ -86,6 +86,7 @@ def test_one_lab_serves_all_tests_and_is_whole_before_each(pytester: pytest.Pyte
     assert sum(line.endswith("making 6 namespaces pytest-…") for line in found.outlines) == 1
 
 
+@pytest.mark.alone  # at speed 20 a health check has 50 ms
 def test_a_sweep_takes_place_in_a_lab_of_its_own_and_leaves_its_reports(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
@@ -125,6 +126,7 @@ def test_clients_and_captures_for_a_test_of_ones_own(pytester: pytest.Pytester) 
     run(pytester).assert_outcomes(passed=1)
 
 
+@pytest.mark.alone  # at speed 40 it has 25 ms
 def test_a_marked_test_has_a_lab_of_its_own_settings_and_the_mark_leaves_labs_out(
     pytester: pytest.Pytester,
 ) -> None:

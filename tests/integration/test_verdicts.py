@@ -345,6 +345,7 @@ def test_clients_that_a_killed_rehearsal_left_are_ended_by_the_next(tmp_path: Pa
     assert [role for role in made.processes if role.startswith(("clients", "deploy"))] == []
 
 
+@pytest.mark.alone  # at speed 20 a health check has 50 ms
 def test_a_lab_that_was_ill_elsewhere_is_told_and_a_fleet_needs_all_of_its_servers(tmp_path: Path) -> None:
     lab = labs.up(load(None, name=NAME, speed=20))
     lab.health_off("rs1")
